@@ -1,0 +1,3 @@
+//! The shard runtime of iii.
+
+pub mod settings;

@@ -1,0 +1,1 @@
+//! iii: a thread-per-core engine for workers, functions and triggers.

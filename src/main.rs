@@ -1,0 +1,3 @@
+//! The `iii` binary.
+
+fn main() {}
