@@ -146,7 +146,8 @@ proptest! {
         prop_assert_eq!(&read_split(bytes, &sizes), &whole);
         let (messages, failed) = reference(bytes, Role::Server);
         prop_assert_eq!(&whole.0, &messages);
-        prop_assert_eq!(whole.1.is_some(), failed, "{:?}", whole.1);
+        // Of a truncated stream we may refuse a header before tungstenite has seen its payload.
+        prop_assert!(whole.1.is_some() == failed || (cut > 0 && !failed), "{:?}", whole.1);
     }
 
     #[test]
