@@ -195,38 +195,81 @@ pub fn write_error(out: &mut Vec<u8>, code: &str, message: &str, stacktrace: Opt
     out.push(b'}');
 }
 
-/// A member value of a rarely sent message.
+/// A member value of a rarely written object.
 #[derive(Debug, Clone, Copy)]
 pub enum Value<'a> {
     /// Text to be quoted.
     Text(&'a str),
     /// JSON as it is.
     Raw(&'a [u8]),
+    /// A whole number.
+    Number(u64),
+    /// `true` or `false`.
+    Bool(bool),
+    /// `null`.
+    Null,
     /// An error body.
     Error(&'a str, &'a str),
     /// Leave the member out.
     Absent,
 }
 
-/// Appends the JSON text of a rarely sent message: `type`, then the members in order.
-pub fn write_members(out: &mut Vec<u8>, kind: &str, members: &[(&str, Value<'_>)]) {
-    out.extend_from_slice(b"{\"type\":");
-    write_string(out, kind);
+impl<'a> Value<'a> {
+    /// Text, or `null` if there is none.
+    pub fn nullable(text: Option<&'a str>) -> Self {
+        text.map_or(Value::Null, Value::Text)
+    }
+
+    /// Text, or nothing if there is none.
+    pub fn optional(text: Option<&'a str>) -> Self {
+        text.map_or(Value::Absent, Value::Text)
+    }
+
+    /// Raw JSON, or `null` if there is none.
+    pub fn raw_nullable(raw: Option<&'a [u8]>) -> Self {
+        raw.map_or(Value::Null, Value::Raw)
+    }
+
+    /// Raw JSON, or nothing if there is none.
+    pub fn raw_optional(raw: Option<&'a [u8]>) -> Self {
+        raw.map_or(Value::Absent, Value::Raw)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Text(text) => write_string(out, text),
+            Value::Raw(raw) => out.extend_from_slice(raw),
+            Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+            Value::Null | Value::Absent => out.extend_from_slice(b"null"),
+            Value::Error(code, message) => write_error(out, code, message, None),
+        }
+    }
+}
+
+/// Appends an object with the given members, in order.
+pub fn write_object(out: &mut Vec<u8>, members: &[(&str, Value<'_>)]) {
+    out.push(b'{');
+    let mut first = true;
     for (name, value) in members {
         if matches!(value, Value::Absent) {
             continue;
         }
-        out.push(b',');
+        if !first {
+            out.push(b',');
+        }
+        first = false;
         write_string(out, name);
         out.push(b':');
-        match value {
-            Value::Text(text) => write_string(out, text),
-            Value::Raw(raw) => out.extend_from_slice(raw),
-            Value::Error(code, message) => write_error(out, code, message, None),
-            Value::Absent => {}
-        }
+        value.write(out);
     }
     out.push(b'}');
+}
+
+/// Appends the JSON text of a rarely sent message: `type`, then the members in order.
+pub fn write_members(out: &mut Vec<u8>, kind: &str, members: &[(&str, Value<'_>)]) {
+    let all: Vec<_> = std::iter::once(("type", Value::Text(kind))).chain(members.iter().copied()).collect();
+    write_object(out, &all);
 }
 
 /// Appends a rarely sent message as a frame.
@@ -267,17 +310,28 @@ mod tests {
         let mut out = Vec::new();
         let id = Uuid::from_u128(7);
         Invoke {
-            invocation_id: Some(id), function_id: "a::\"b", data: Payload { json: b"null", caller: None },
-            metadata: Some(b"{\"m\":1}"), traceparent: Some("tp"), baggage: Some("k=v"),
-        }.write(&mut out);
+            invocation_id: Some(id),
+            function_id: "a::\"b",
+            data: Payload { json: b"null", caller: None },
+            metadata: Some(b"{\"m\":1}"),
+            traceparent: Some("tp"),
+            baggage: Some("k=v"),
+        }
+        .write(&mut out);
         let text = String::from_utf8(out.split_off(4)).unwrap();
-        assert_eq!(text, "{\"type\":\"invokefunction\",\"invocation_id\":\"00000000-0000-0000-0000-000000000007\",\
-            \"function_id\":\"a::\\\"b\",\"data\":null,\"metadata\":{\"m\":1},\"traceparent\":\"tp\",\"baggage\":\"k=v\"}");
+        assert_eq!(
+            text,
+            "{\"type\":\"invokefunction\",\"invocation_id\":\"00000000-0000-0000-0000-000000000007\",\
+            \"function_id\":\"a::\\\"b\",\"data\":null,\"metadata\":{\"m\":1},\"traceparent\":\"tp\",\"baggage\":\"k=v\"}"
+        );
         let mut out = Vec::new();
         let outcome = Outcome::Error { code: "c", message: "m", stacktrace: Some(b"\"s\"") };
         CallResult { invocation_id: id, function_id: "f", outcome, traceparent: None, baggage: None }.write(&mut out);
         let text = String::from_utf8(out.split_off(4)).unwrap();
-        assert_eq!(text, "{\"type\":\"invocationresult\",\"invocation_id\":\"00000000-0000-0000-0000-000000000007\",\
-            \"function_id\":\"f\",\"error\":{\"code\":\"c\",\"message\":\"m\",\"stacktrace\":\"s\"}}");
+        assert_eq!(
+            text,
+            "{\"type\":\"invocationresult\",\"invocation_id\":\"00000000-0000-0000-0000-000000000007\",\
+            \"function_id\":\"f\",\"error\":{\"code\":\"c\",\"message\":\"m\",\"stacktrace\":\"s\"}}"
+        );
     }
 }

@@ -76,7 +76,8 @@ impl Write for Tape {
 
 /// What tungstenite makes of the same bytes.
 fn reference(bytes: &[u8], role: Role) -> (Vec<Owned>, bool) {
-    let config = WebSocketConfig::default().max_frame_size(Some(FRAME_BYTES_MAX)).max_message_size(Some(MESSAGE_BYTES_MAX));
+    let config =
+        WebSocketConfig::default().max_frame_size(Some(FRAME_BYTES_MAX)).max_message_size(Some(MESSAGE_BYTES_MAX));
     let mut socket = WebSocket::from_raw_socket(Tape(Cursor::new(bytes.to_vec())), role, Some(config));
     let mut messages = Vec::new();
     loop {

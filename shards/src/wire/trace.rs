@@ -59,9 +59,14 @@ mod tests {
     fn traceparents() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03";
         assert!(is_traceparent(good));
-        for bad in ["", "x", &good[..54], "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333g-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]
-        {
+        for bad in [
+            "",
+            "x",
+            &good[..54],
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333g-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
             assert!(!is_traceparent(bad), "{bad}");
         }
     }
