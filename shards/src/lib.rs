@@ -6,6 +6,9 @@ pub mod control;
 pub mod ids;
 pub mod limits;
 pub mod registry;
+pub mod ring;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod settings;
 pub mod shard;
 pub mod timers;

@@ -384,6 +384,7 @@ impl Shard {
 
     /// The engine is stopping: callers are told, peers are asked to come back (PROTO-18, CFG-108).
     fn handle_stop(&mut self) {
+        self.stopping = true;
         let stopped = Outcome::Error {
             code: codes::INVOCATION_STOPPED,
             message: codes::INVOCATION_STOPPED_MESSAGE,

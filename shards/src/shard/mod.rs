@@ -95,6 +95,7 @@ pub struct Shard {
     commands: VecDeque<SocketCommand>,
     spare: Vec<Vec<u8>>,
     counters: Counters,
+    stopping: bool,
 }
 
 impl Shard {
@@ -124,6 +125,7 @@ impl Shard {
             commands: VecDeque::new(),
             spare: Vec::new(),
             counters: Counters::default(),
+            stopping: false,
         }
     }
 
@@ -178,6 +180,11 @@ impl Shard {
     /// What is to be said to a peer. The runtime swaps it for an empty one when the ring has room.
     pub fn outgoing(&mut self, peer: ShardId) -> &mut Batch {
         &mut self.mesh[peer.index()]
+    }
+
+    /// Whether control has asked the shard to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Counters so far.
