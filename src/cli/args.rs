@@ -74,7 +74,7 @@ pub enum CommandArguments {
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "trigger", short = 't', help_triggers("-h", "--help"))]
 pub struct TriggerArguments {
-    /// payload as JSON; `-` reads it from standard input, `@FILE` from a file (default: {{}})
+    /// payload as JSON; `-` reads it from standard input, `@FILE` from a file (default: {})
     #[argh(option)]
     pub json: Option<String>,
     /// host of the engine (default: localhost)

@@ -109,8 +109,8 @@ pub fn read(value: &Value, path: &FieldPath, surroundings: &Surroundings, report
     if let (Some(class), Some(Value::String(named))) = (members.get("class"), members.get("name")) {
         both_agree(class, named, &kind, path, report)?;
     }
-    if let Kind::BuiltIn(worker) = kind {
-        refuse_process_keys(worker, &written, &extras, path, report)?;
+    if matches!(kind, Kind::BuiltIn(_)) {
+        refuse_process_keys(&written, &extras, path, report)?;
     }
     Some(Entry {
         path: Some(path.clone()),
@@ -204,10 +204,11 @@ fn resolve(
     }
     let known = CATALOG.iter().flat_map(|facts| facts.aliases.iter().copied().chain([facts.name]));
     let reason = format!(
-        "failed to create worker '{written}': Failed to create {written}: unknown worker '{written}': not built in, no \
-         worker_path, no installed binary at ~/.iii/workers/{base}"
+        "unknown worker '{written}': not built in, no worker_path, no installed binary at ~/.iii/workers/{base}"
     );
+    report.worker = Some(written.to_owned());
     report.problem_with(place, Target::Value, reason, similar(base, known));
+    report.worker = None;
     None
 }
 
@@ -228,14 +229,7 @@ fn both_agree(class: &Value, named: &str, kind: &Kind, path: &FieldPath, report:
 }
 
 /// A built-in worker is no process and no image.
-fn refuse_process_keys(
-    worker: BuiltIn,
-    written: &str,
-    extras: &Extras,
-    path: &FieldPath,
-    report: &mut Report<'_>,
-) -> Option<()> {
-    let _ = worker;
+fn refuse_process_keys(written: &str, extras: &Extras, path: &FieldPath, report: &mut Report<'_>) -> Option<()> {
     let key = match (&extras.image, &extras.worker_path) {
         (Some(_), _) => "image",
         (None, Some(_)) => "worker_path",
@@ -243,10 +237,11 @@ fn refuse_process_keys(
     };
     let article = if key == "image" { "an" } else { "a" };
     let reason = format!(
-        "failed to create worker '{written}': Failed to create {written}: Worker '{written}' is a built-in worker and \
-         cannot have {article} '{key}' field. Remove it, or use another name."
+        "Worker '{written}' is a built-in worker and cannot have {article} '{key}' field. Remove it, or use another name."
     );
+    report.worker = Some(written.to_owned());
     report.problem(&path.key(key), Target::Key, reason);
+    report.worker = None;
     None
 }
 

@@ -68,6 +68,7 @@ pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<E
             Err(reason) => {
                 problems.push(Problem {
                     field: FieldPath::default(),
+                    worker: None,
                     reason,
                     location: Some(scan.location()),
                     located: false,

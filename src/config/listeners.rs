@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use iii_shards::settings::{AccessRules, FunctionFilter as ShardFilter, ListenerSettings, MetadataRule};
 use serde_json::Value;
 
-use super::problem::ConfigError;
+use super::problem::{ConfigError, Note, NoteLevel};
 use super::settings::{FunctionFilter, RbacSettings, WorkerManagerSettings, WorkerSettings};
 use super::{BuiltIn, Config, Overrides, WorkerKind, settings};
 
@@ -14,17 +14,41 @@ const HOST_NONE: &str = "none";
 
 /// The listeners in the order of the file. Resolves host names.
 pub fn listeners(config: &Config, overrides: &Overrides) -> Result<Vec<ListenerSettings>, ConfigError> {
-    effective(config, overrides).iter().map(listener).collect()
+    let entries = effective(config, overrides);
+    if entries.is_empty() {
+        let worker = BuiltIn::WorkerManager.name().to_owned();
+        return Err(ConfigError::Listener {
+            worker,
+            cause: "no listener is left for workers to connect to".to_owned(),
+        });
+    }
+    entries.iter().map(listener).collect()
+}
+
+/// Tells that a listener was added which the file does not name.
+pub fn added_listener_note(config: &Config, overrides: &Overrides) -> Option<Note> {
+    let declared =
+        config.workers.iter().any(|worker| worker.built_in() == Some(BuiltIn::WorkerManager) && worker.declared);
+    let (_, added) = effective(config, overrides).into_iter().nth(managers(config).count())?;
+    let text = format!(
+        "every configured worker listener has access rules; adding one without on {}:{}",
+        added.host.as_deref().unwrap_or("127.0.0.1"),
+        added.port
+    );
+    declared.then_some(Note { level: NoteLevel::Info, text })
+}
+
+fn managers(config: &Config) -> impl Iterator<Item = (&str, &WorkerManagerSettings)> {
+    config.workers.iter().filter_map(|worker| match &worker.kind {
+        WorkerKind::BuiltIn(_, WorkerSettings::WorkerManager(settings)) => Some((worker.id.as_str(), settings)),
+        _ => None,
+    })
 }
 
 /// The entries with the overrides applied, and one more if none of them is open to everybody (CFG-51, CFG-52).
 fn effective(config: &Config, overrides: &Overrides) -> Vec<(String, WorkerManagerSettings)> {
-    let mut entries: Vec<(String, WorkerManagerSettings)> = Vec::new();
-    for worker in &config.workers {
-        if let WorkerKind::BuiltIn(_, WorkerSettings::WorkerManager(settings)) = &worker.kind {
-            entries.push((worker.id.clone(), settings.clone()));
-        }
-    }
+    let mut entries: Vec<(String, WorkerManagerSettings)> =
+        managers(config).map(|(id, settings)| (id.to_owned(), settings.clone())).collect();
     let is_open = |settings: &WorkerManagerSettings| settings.rbac.is_none();
     if !entries.iter().any(|(_, settings)| is_open(settings)) {
         entries.push((BuiltIn::WorkerManager.name().to_owned(), WorkerManagerSettings::default()));
@@ -33,7 +57,9 @@ fn effective(config: &Config, overrides: &Overrides) -> Vec<(String, WorkerManag
     let host = overrides.host.as_ref().or(config.top.host.as_ref());
     if let Some((_, settings)) = entries.iter_mut().find(|(_, settings)| is_open(settings)) {
         settings.port = port.unwrap_or(settings.port);
-        settings.host = host.cloned().or_else(|| settings.host.take());
+        // Whoever asks for a port wants a listener there.
+        let written = settings.host.take().filter(|host| overrides.port.is_none() || host != HOST_NONE);
+        settings.host = host.cloned().or(written);
     }
     entries.retain(|(_, settings)| !(is_open(settings) && settings.host.as_deref() == Some(HOST_NONE)));
     entries

@@ -124,6 +124,7 @@ pub fn load(choice: &Choice, overrides: &Overrides, surroundings: &Surroundings)
     let text = source.read()?;
     let (config, mut notes) = parse_text(source.shown(), text, surroundings)?;
     notes.splice(0..0, source_notes(&source));
+    notes.extend(listeners::added_listener_note(&config, overrides));
     Ok(Loaded { config, source, notes, overrides: overrides.clone(), cpus: surroundings.cpus })
 }
 

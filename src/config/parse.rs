@@ -37,7 +37,7 @@ pub fn parse(text: &str) -> Result<Value, Problem> {
             // Errors of the tree below carry the place too, unless it is the very first character.
             let reason = error.to_string().replace('`', "'");
             let located = reason.contains(" at line ");
-            Err(Problem { field: FieldPath::default(), reason, location, located, suggestion: None })
+            Err(Problem { field: FieldPath::default(), worker: None, reason, location, located, suggestion: None })
         }
     }
 }

@@ -71,6 +71,8 @@ impl fmt::Display for FieldPath {
 pub struct Problem {
     /// The setting; empty when the fault is none in particular.
     pub field: FieldPath,
+    /// The worker whose settings these are, as its entry names it.
+    pub worker: Option<String>,
     /// What is wrong with it.
     pub reason: String,
     /// Where it is written.
@@ -85,6 +87,9 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.field.0.is_empty() {
             write!(f, "{}: ", self.field)?;
+        }
+        if let Some(worker) = &self.worker {
+            write!(f, "failed to create worker '{worker}': Failed to create {worker}: ")?;
         }
         write!(f, "{}", self.reason)?;
         match self.location {
@@ -192,9 +197,14 @@ impl Invalid {
         let file = self.file.display();
         self.problems.iter().map(move |problem| {
             let Location { line, column } = problem.location.unwrap_or(Location { line: 1, column: 1 });
-            let plain = Problem { located: true, ..problem.clone() };
+            let worker = problem.worker.as_ref().map_or(String::new(), |worker| format!("{worker}: "));
+            let field = match problem.field.0.as_slice() {
+                [] => String::new(),
+                _ => format!("{}: ", problem.field),
+            };
+            let reason = problem.reason.replace('\n', " ");
             let hint = problem.suggestion.as_ref().map_or(String::new(), |word| format!(" (did you mean '{word}'?)"));
-            format!("{file}:{line}:{column}: {}{hint}", plain.to_string().replace('\n', " "))
+            format!("{file}:{line}:{column}: {field}{worker}{reason}{hint}")
         })
     }
 }
@@ -206,7 +216,13 @@ fn token_length(rest: &[char]) -> usize {
         Some('"') => until(&|c| c == '"').map_or(rest.len(), |at| at + 1),
         Some('\'') => until(&|c| c == '\'').map_or(rest.len(), |at| at + 1),
         Some('$') => until(&|c| c == '}').map_or(rest.len(), |at| at + 1),
-        Some(_) => until(&|c| c.is_whitespace() || matches!(c, ':' | ',' | ']' | '}' | '#')).unwrap_or(rest.len()),
+        Some(_) => {
+            let ends = |at: usize| {
+                let after = rest.get(at + 1).is_none_or(|c| c.is_whitespace());
+                rest[at].is_whitespace() || matches!(rest[at], ',' | ']' | '}') || (rest[at] == ':' && after)
+            };
+            (1..rest.len()).find(|&at| ends(at)).unwrap_or(rest.len())
+        }
         None => 0,
     }
 }
@@ -218,6 +234,8 @@ const PROBLEMS_MAX: usize = 50;
 #[derive(Debug)]
 pub struct Report<'a> {
     document: &'a Document,
+    /// The worker whose settings are being looked at.
+    pub worker: Option<String>,
     problems: Vec<Problem>,
     notes: Vec<Note>,
 }
@@ -225,7 +243,7 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     /// Nothing found yet.
     pub fn new(document: &'a Document) -> Report<'a> {
-        Report { document, problems: Vec::new(), notes: Vec::new() }
+        Report { document, worker: None, problems: Vec::new(), notes: Vec::new() }
     }
 
     /// Something is wrong with a setting.
@@ -258,6 +276,7 @@ impl<'a> Report<'a> {
         }
         self.problems.push(Problem {
             field: field.clone(),
+            worker: self.worker.clone(),
             reason: reason.into(),
             location: self.locate(place, target),
             located: false,
@@ -269,7 +288,14 @@ impl<'a> Report<'a> {
     pub fn problem_told(&mut self, field: &FieldPath, target: Target, reason: String) {
         let location = self.locate(field, target);
         if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(Problem { field: field.clone(), reason, location, located: true, suggestion: None });
+            self.problems.push(Problem {
+                field: field.clone(),
+                worker: None,
+                reason,
+                location,
+                located: true,
+                suggestion: None,
+            });
         }
     }
 

@@ -18,6 +18,7 @@ pub fn schema() -> String {
     let branches: Vec<Value> = CATALOG.iter().map(|facts| branch(facts, &mut generator)).collect();
     let mut root = Value::from(Top::json_schema(&mut generator));
     let mut definitions = Value::Object(generator.take_definitions(true));
+    admit_older_spellings(&mut definitions);
     definitions["Entry"] = entry(branches);
     for value in [&mut root, &mut definitions] {
         admit_references(value);
@@ -86,6 +87,71 @@ fn settings_of(worker: BuiltIn, generator: &mut SchemaGenerator) -> Value {
         return settings;
     }
     json!({ "anyOf": [settings, { "type": "null" }] })
+}
+
+/// Settings types whose `enabled: false` skips the entry although the type does not know the key.
+const SWITCHED_BY_SETTING: [&str; 8] = [
+    "HttpSettings",
+    "StreamSettings",
+    "StateSettings",
+    "QueueSettings",
+    "PubSubSettings",
+    "ExecSettings",
+    "BridgeSettings",
+    "HttpFunctionsSettings",
+];
+
+/// Spellings that are read besides the ones the types show: adapters by class or without settings, older keys.
+fn admit_older_spellings(definitions: &mut Value) {
+    let Some(definitions) = definitions.as_object_mut() else { return };
+    for (name, definition) in definitions {
+        let alias = match name.as_str() {
+            "RedisSettings" => Some(("url", "redis_url")),
+            "RabbitMqSettings" => Some(("url", "amqp_url")),
+            "BridgeAdapterSettings" => Some(("url", "bridge_url")),
+            "ObservabilitySettings" => Some(("log_level", "level")),
+            _ => None,
+        };
+        if let Some((older, newer)) = alias {
+            definition["properties"][older] =
+                json!({ "description": format!("Older name of {newer}."), "type": "string" });
+        }
+        if SWITCHED_BY_SETTING.contains(&name.as_str()) {
+            let switch = json!({ "description": "false = the entry is skipped.", "type": "boolean" });
+            if let Some(properties) = definition["properties"].as_object_mut() {
+                properties.entry("enabled").or_insert(switch);
+            }
+        }
+        if name.ends_with("Adapter") {
+            admit_adapter_spellings(definition);
+        }
+        if name == "ObservabilitySettings" || name == "EngineFunctionsSettings" {
+            definition["additionalProperties"] = json!(true);
+        }
+    }
+}
+
+fn admit_adapter_spellings(definition: &mut Value) {
+    let Some(Value::Array(mut variants)) = definition.as_object_mut().and_then(|members| members.shift_remove("oneOf"))
+    else {
+        return;
+    };
+    for variant in &mut variants {
+        variant["required"] = json!(["name"]);
+        let settings = variant["properties"]["config"].take();
+        variant["properties"]["config"] = json!({ "anyOf": [settings, { "type": "null" }] });
+    }
+    variants.push(json!({
+        "type": "object",
+        "description": "By class, or by an older name.",
+        "properties": {
+            "class": { "type": "string" },
+            "name": { "enum": ["in_memory", "file_based", "memory"] },
+            "config": { "type": ["object", "null"] },
+        },
+        "additionalProperties": false,
+    }));
+    definition["anyOf"] = Value::Array(variants);
 }
 
 /// Lets numbers and switches be written as `${NAME:default}`, which an editor sees as text.

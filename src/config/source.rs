@@ -70,6 +70,11 @@ impl Source {
         self.file.as_deref().unwrap_or(Path::new("built-in defaults"))
     }
 
+    /// The file as processes in other directories can find it, for `III_CONFIG_PATH`.
+    pub fn absolute(&self) -> Option<PathBuf> {
+        self.file.as_ref().and_then(|file| std::path::absolute(file).ok())
+    }
+
     /// Reads the text.
     pub fn read(&self) -> Result<String, ConfigError> {
         let Some(path) = &self.file else { return Ok(DEFAULT_TEXT.to_owned()) };

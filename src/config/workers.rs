@@ -192,8 +192,11 @@ fn worker(entry: Entry, report: &mut Report<'_>) -> Option<Worker> {
     let mut config = entry.config;
     let kind = match entry.kind {
         Kind::BuiltIn(worker) => {
-            normalise(&mut config, worker.facts(), &entry.written, &path, report)?;
-            WorkerKind::BuiltIn(worker, settings(worker, &config, &path, report)?)
+            report.worker = Some(entry.written);
+            let settings = normalise(&mut config, worker.facts(), &path, report)
+                .and_then(|()| settings(worker, &config, &path, report));
+            report.worker = None;
+            WorkerKind::BuiltIn(worker, settings?)
         }
         Kind::Custom(class) => WorkerKind::Custom(class),
         Kind::Local => WorkerKind::Local,
@@ -212,13 +215,7 @@ fn worker(entry: Entry, report: &mut Report<'_>) -> Option<Worker> {
 }
 
 /// Brings settings into the newer dialect: adapters by name, null settings absent.
-fn normalise(
-    config: &mut Value,
-    facts: &'static Facts,
-    written: &str,
-    path: &FieldPath,
-    report: &mut Report<'_>,
-) -> Option<()> {
+fn normalise(config: &mut Value, facts: &'static Facts, path: &FieldPath, report: &mut Report<'_>) -> Option<()> {
     let Value::Object(settings) = config else { return Some(()) };
     settings.retain(|_, value| !value.is_null());
     if facts.adapters.is_empty() {
@@ -239,10 +236,7 @@ fn normalise(
     let Some(found) = facts.adapter(&word) else {
         let mut known: Vec<&str> = facts.adapters.iter().map(|adapter| adapter.name).collect();
         known.sort_unstable();
-        let reason = format!(
-            "failed to create worker '{written}': Failed to create {written}: Adapter factory '{word}' not found. \
-             Available: {known:?}"
-        );
+        let reason = format!("Adapter factory '{word}' not found. Available: {known:?}");
         let suggestion = crate::suggest::similar(&word, known.iter().copied());
         report.problem_with(&place.key(key), Target::Value, reason, suggestion);
         return None;
