@@ -418,3 +418,27 @@ fn cfg_81_order_of_keys_does_not_count() {
         read("workers: [{config: {cors: {allowed_methods: [GET], allowed_origins: [a]}, port: 1}, name: http}]");
     assert!(config::diff(&left, &right).is_empty());
 }
+
+/// Hostile nesting ends in an error, not in a crash.
+#[test]
+fn nesting_is_bounded() {
+    for text in [format!("workers: {}", "[".repeat(5_000)), "a: ".repeat(5_000), "- ".repeat(5_000), "{".repeat(5_000)]
+    {
+        assert!(first_line(&text).starts_with("Failed to parse config file 'c.yaml': "));
+    }
+}
+
+/// CFG-51: a reload reads the same file again and keeps the command line's values.
+#[test]
+fn cfg_51_overrides_survive_a_reload() {
+    let path = std::env::temp_dir().join(format!("iii-reload-{}.yaml", std::process::id()));
+    std::fs::write(&path, "workers: []").expect("write");
+    let overrides = Overrides { port: Some(50000), shards: Some(2), ..Overrides::default() };
+    let loaded = config::load(&Choice::File(path.clone()), &overrides, &surroundings()).expect("valid");
+    std::fs::write(&path, "port: 1\nshards: 3\nworkers: [{name: state}]").expect("write");
+    let reloaded = loaded.reload(&surroundings()).expect("valid");
+    std::fs::remove_file(&path).expect("remove");
+    assert_eq!(config::diff(&loaded.config, &reloaded.config).added, ["iii-state"]);
+    let settings = reloaded.settings(true).expect("resolves");
+    assert_eq!((settings.listeners[0].addresses[0].port(), settings.shards, settings.busy_poll), (50000, 2, true));
+}

@@ -1,4 +1,4 @@
-//! The command line: tokens → pre-pass → argument structs → [`Command`], the resolved request.
+//! The command line: tokens → pre-pass → argument structs → [`Request`], what is left for `main` to do.
 //!
 //! Nothing here starts an engine; `main` does. Usage errors end with exit code 2, all other failures with 1 (CLI-10).
 

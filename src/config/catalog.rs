@@ -233,7 +233,7 @@ impl BuiltIn {
     pub fn by_last_segment(class: &str) -> Option<BuiltIn> {
         let last = last_segment(class);
         let ends = |known: &&str| last_segment(known).eq_ignore_ascii_case(last);
-        CATALOG.iter().find(|facts| facts.classes.iter().any(|known| ends(&known))).map(|facts| facts.worker)
+        CATALOG.iter().find(|facts| facts.classes.iter().any(ends)).map(|facts| facts.worker)
     }
 }
 

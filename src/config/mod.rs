@@ -62,10 +62,13 @@ pub struct Overrides {
     pub shards: Option<usize>,
 }
 
+/// Gives the value of an environment variable.
+pub type VariableLookup = dyn Fn(&str) -> Option<OsString>;
+
 /// What a configuration may depend on besides its text.
 pub struct Surroundings {
     /// Value of an environment variable.
-    pub variable: Box<dyn Fn(&str) -> Option<OsString>>,
+    pub variable: Box<VariableLookup>,
     /// Whether a worker of this name is installed on the machine.
     pub installed: Box<dyn Fn(&str) -> bool>,
     /// Classes the embedding program has compiled in.
@@ -118,12 +121,18 @@ pub struct Loaded {
     cpus: usize,
 }
 
-/// Loads the configuration the user asked for. Also what a reload does.
+/// Loads the configuration the user asked for.
 pub fn load(choice: &Choice, overrides: &Overrides, surroundings: &Surroundings) -> Result<Loaded, ConfigError> {
     let source = Source::choose(choice, &surroundings.directory);
+    let notes = source_notes(&source);
+    let mut loaded = load_source(source, overrides, surroundings)?;
+    loaded.notes.splice(0..0, notes);
+    Ok(loaded)
+}
+
+fn load_source(source: Source, overrides: &Overrides, surroundings: &Surroundings) -> Result<Loaded, ConfigError> {
     let text = source.read()?;
     let (config, mut notes) = parse_text(source.shown(), text, surroundings)?;
-    notes.splice(0..0, source_notes(&source));
     notes.extend(listeners::added_listener_note(&config, overrides));
     Ok(Loaded { config, source, notes, overrides: overrides.clone(), cpus: surroundings.cpus })
 }
@@ -169,6 +178,11 @@ fn source_notes(source: &Source) -> Vec<Note> {
 }
 
 impl Loaded {
+    /// Reads the same file again, with the same command line values and the environment as it is now (CFG-80).
+    pub fn reload(&self, surroundings: &Surroundings) -> Result<Loaded, ConfigError> {
+        load_source(self.source.clone(), &self.overrides, surroundings)
+    }
+
     /// What the shard runtime is started with. Resolves host names.
     pub fn settings(&self, busy_poll: bool) -> Result<Settings, ConfigError> {
         let top = &self.config.top;

@@ -27,7 +27,7 @@ pub enum Target {
 }
 
 /// Reads a document. No document at all is null.
-pub fn parse(text: &str) -> Result<Value, Problem> {
+pub fn parse(text: &str) -> Result<Value, Box<Problem>> {
     let left = Cell::new(NODES_MAX);
     match (Tree { left: &left }).deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(value) => Ok(value),
@@ -37,7 +37,14 @@ pub fn parse(text: &str) -> Result<Value, Problem> {
             // Errors of the tree below carry the place too, unless it is the very first character.
             let reason = error.to_string().replace('`', "'");
             let located = reason.contains(" at line ");
-            Err(Problem { field: FieldPath::default(), worker: None, reason, location, located, suggestion: None })
+            Err(Box::new(Problem {
+                field: FieldPath::default(),
+                worker: None,
+                reason,
+                location,
+                located,
+                suggestion: None,
+            }))
         }
     }
 }

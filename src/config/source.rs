@@ -115,7 +115,7 @@ impl Document {
             Ok(root) => Ok(Document { original, expanded, root }),
             Err(mut problem) => {
                 problem.location = problem.location.map(|location| expanded.original(location));
-                Err(invalid(&original, vec![problem]))
+                Err(invalid(&original, vec![*problem]))
             }
         }
     }

@@ -156,7 +156,8 @@ fn answer(mut message: Map<String, Value>, invocation_id: &str) -> Option<Result
     let kind = message.get("type").and_then(Value::as_str);
     let ours = message.get("invocation_id").and_then(Value::as_str) == Some(invocation_id);
     let refused = kind == Some("error");
-    if !refused && !(kind == Some("invocationresult") && ours) {
+    let is_answer = refused || (kind == Some("invocationresult") && ours);
+    if !is_answer {
         return None;
     }
     let error = message.shift_remove("error").filter(|error| !error.is_null());
