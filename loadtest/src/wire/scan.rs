@@ -138,6 +138,17 @@ mod tests {
     }
 
     #[test]
+    fn strings_of_every_length_end_where_they_should() {
+        for length in 0..200 {
+            for (filler, ending) in [("x", ""), ("x", "\\\""), ("é", "\\\\")] {
+                let text = format!("\"{}{ending}\"", filler.repeat(length));
+                let json = format!("{{\"k\":{text},\"z\":\"\"}}");
+                check(&json, &[("k", &text), ("z", "\"\"")]);
+            }
+        }
+    }
+
+    #[test]
     fn malformed_text_ends_the_iteration() {
         for json in ["", "[1]", "null", "{", r#"{"a"#, r#"{"a":"#, r#"{"a":{"#, r#"{"a":"x"#, r#"{"a" 1}"#, r#"{"a":}"#]
         {
