@@ -22,7 +22,7 @@ pub struct Args {
     #[argh(option, default = "8")]
     pub callers: usize,
 
-    /// calls each caller keeps in flight; default 16
+    /// closed loop: calls each caller keeps in flight; default 16
     #[argh(option, default = "16")]
     pub in_flight: usize,
 

@@ -26,6 +26,7 @@ use cli::Args;
 use options::Options;
 use report::{Comparison, Report, plot, table};
 use serde::Serialize;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Some calls failed, were not answered exactly once, or not with their own data.
@@ -85,14 +86,16 @@ fn write_report(args: &Args, report: &impl Serialize, table: impl Fn() -> String
     let json = || serde_json::to_string_pretty(report).map(|json| json + "\n").map_err(|error| error.to_string());
     match args.json.as_deref() {
         Some("-") => {
-            print!("{}", json()?);
-            return Ok(());
+            return print(&json()?);
         }
         Some(path) => write_file(path, &json()?)?,
         None => {}
     }
-    print!("{}", table());
-    Ok(())
+    print(&table())
+}
+
+fn print(text: &str) -> Result<(), String> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot print the report: {error}"))
 }
 
 fn write_file(path: &str, text: &str) -> Result<(), String> {

@@ -29,11 +29,14 @@ pub fn render_advantage(comparison: &Comparison) -> String {
 
 fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
     let (load, calls) = (&report.load, &report.calls);
-    let mode = load.rate.map_or("closed loop".to_owned(), |rate| format!("open loop at {}/s", grouped(rate)));
+    let mode = match load.rate {
+        Some(rate) => format!("open loop at {}/s", grouped(rate)),
+        None => format!("{} in flight, closed loop", load.in_flight),
+    };
     writeln!(
         out,
-        "{} at {}: {} workers × {} callers × {} in flight, {} B, {mode}, {} s",
-        report.target, report.url, load.workers, load.callers, load.in_flight, load.payload_bytes, load.duration_s
+        "{} at {}: {} workers × {} callers × {mode}, {} B, {} s",
+        report.target, report.url, load.workers, load.callers, load.payload_bytes, load.duration_s
     )?;
     if let Some(label) = &report.label {
         line(out, "label", label)?;
@@ -157,7 +160,7 @@ mod tests {
     fn the_table_names_what_matters() {
         let text = render(&sample());
         for part in [
-            "8 workers × 8 callers × 16 in flight, 100 B, closed loop, 2 s",
+            "8 workers × 8 callers × 16 in flight, closed loop, 100 B, 2 s",
             "10 accepted in 0.01 s (2,000/s)",
             "2.0 KiB of server memory each; 1.0 MiB after they left",
             "500/s (1,000 calls)",
