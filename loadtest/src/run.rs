@@ -15,12 +15,14 @@ use crate::progress::Progress;
 use crate::tally::Tally;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often memory is read and the progress bar drawn.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a thread without an order serves its connections before it looks for one.
+const BETWEEN_ORDERS: Duration = Duration::from_millis(1);
 /// Time from the order to begin until the first call, so that all threads begin together.
 const HEAD_START: Duration = Duration::from_millis(5);
 
@@ -247,7 +249,7 @@ fn work(
     let mut outcome = cpu.map_or(Ok(()), pin);
     // Reports are only lost when the coordinator has given up on the run.
     while report.send(outcome).is_ok() {
-        let Ok(step) = orders.recv() else { break };
+        let Some(step) = next_order(&mut generator, orders) else { break };
         outcome = match step {
             Step::ConnectIdle => generator.connect_idle(),
             Step::ProbeIdle => generator.probe_idle(),
@@ -261,6 +263,22 @@ fn work(
         };
     }
     generator.take_tally()
+}
+
+/// Waits for the next order; `None` when there are no more. The connections are served meanwhile, because the callers of
+/// other threads may still wait for this thread's workers.
+fn next_order(generator: &mut Generator, orders: &Receiver<Step>) -> Option<Step> {
+    loop {
+        match orders.try_recv() {
+            Ok(step) => return Some(step),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        if generator.serve(BETWEEN_ORDERS).is_err() {
+            // The next step will meet the same error and report it.
+            return orders.recv().ok();
+        }
+    }
 }
 
 /// Looks at the server process from time to time.

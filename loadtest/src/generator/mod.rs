@@ -81,6 +81,11 @@ impl Generator {
         })
     }
 
+    /// Serves the connections for one turn, of `timeout` at most, while there is no step to do.
+    pub fn serve(&mut self, timeout: Duration) -> Result<(), String> {
+        self.turn(timeout)
+    }
+
     /// Ends all connections of idle workers.
     pub fn disconnect_idle(&mut self) {
         for slot in &mut self.connections {
