@@ -19,6 +19,9 @@ impl Generator {
             let left = schedule.start_ns - self.now_ns();
             self.turn(Duration::from_nanos(left.min(POLL_MS_MAX * 1_000_000)))?;
         }
+        if let Some(reason) = self.lost.take() {
+            return Err(format!("a connection was lost before the load began: {reason}"));
+        }
         // What came before belongs to the preparation.
         self.context.tally = Tally::default();
         match self.context.options.rate {
