@@ -1,3 +1,4 @@
 //! The shard runtime of iii.
 
+pub mod http;
 pub mod settings;
