@@ -164,7 +164,9 @@ impl BodyDecoder {
             return Err(BodyError("chunk extensions too long"));
         }
         let next = match (state, byte) {
-            (State::ExtensionName { size, .. }, _) if is_token_byte(byte) => State::ExtensionName { size, empty: false },
+            (State::ExtensionName { size, .. }, _) if is_token_byte(byte) => {
+                State::ExtensionName { size, empty: false }
+            }
             (State::ExtensionName { size, empty: false }, b'=') => State::ExtensionValue { size },
             (State::ExtensionValue { size }, b'"') => State::ExtensionQuoted { size, escaped: false },
             (State::ExtensionValue { size } | State::ExtensionToken { size }, _) if is_token_byte(byte) => {
@@ -260,10 +262,38 @@ mod tests {
     fn bad_chunks() {
         // T16: each of these is read differently by some server.
         for text in [
-            "\r\n", "g\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1 \r\n", "1\t\r\n", "1\n", "1\r\r\n", "1\rx",
-            "1\r\nab", "1\r\na\n", "1\r\na\rb", "00000000000000001\r\n", "ffffffffffffffffff\r\n", "1;\r\n", "1;;\r\n",
-            "1; a\r\n", "1;a=\r\n", "1;a =b\r\n", "1;a\n", "1;a=\"b\r\n", "1;a=\"\"b\r\n", "1 ;a\r\n", "0\r\n\n", "0\r\nx\r\n\r\n",
-            "0\r\n x: y\r\n\r\n", "0\r\nx : y\r\n\r\n", "0\r\nx: y\n\r\n", "0\r\nx: y\r\n z\r\n\r\n", "0\r\nx: \0\r\n\r\n",
+            "\r\n",
+            "g\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            " 1\r\n",
+            "1 \r\n",
+            "1\t\r\n",
+            "1\n",
+            "1\r\r\n",
+            "1\rx",
+            "1\r\nab",
+            "1\r\na\n",
+            "1\r\na\rb",
+            "00000000000000001\r\n",
+            "ffffffffffffffffff\r\n",
+            "1;\r\n",
+            "1;;\r\n",
+            "1; a\r\n",
+            "1;a=\r\n",
+            "1;a =b\r\n",
+            "1;a\n",
+            "1;a=\"b\r\n",
+            "1;a=\"\"b\r\n",
+            "1 ;a\r\n",
+            "0\r\n\n",
+            "0\r\nx\r\n\r\n",
+            "0\r\n x: y\r\n\r\n",
+            "0\r\nx : y\r\n\r\n",
+            "0\r\nx: y\n\r\n",
+            "0\r\nx: y\r\n z\r\n\r\n",
+            "0\r\nx: \0\r\n\r\n",
         ] {
             assert!(chunked(text).is_err(), "{text:?}");
         }

@@ -52,9 +52,7 @@ impl CorsPolicy {
             (Some("*"), true) => Cow::Borrowed(ANY_ORIGIN_EXPOSED.as_bytes()),
             (Some("*"), false) => Cow::Borrowed(ANY_ORIGIN.as_bytes()),
             (None, _) => Cow::Borrowed(VARY.as_bytes()),
-            (Some(origin), _) => {
-                Cow::Owned(format!("{VARY}access-control-allow-origin: {origin}\r\n").into_bytes())
-            }
+            (Some(origin), _) => Cow::Owned(format!("{VARY}access-control-allow-origin: {origin}\r\n").into_bytes()),
         }
     }
 

@@ -12,16 +12,8 @@ pub struct HeaderList {
 }
 
 /// Fields that describe the connection or the framing. Those are ours to compute (HTTP-50).
-const FRAMING: [&str; 8] = [
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "upgrade",
-    "te",
-    "trailer",
-    "proxy-connection",
-];
+const FRAMING: [&str; 8] =
+    ["content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "proxy-connection"];
 
 impl HeaderList {
     /// Adds a field behind the others. Invalid names or values are refused and counted; framing fields are ignored.

@@ -13,7 +13,7 @@
 pub mod body;
 pub mod cors;
 pub mod date;
-// pub mod exchange;
+pub mod exchange;
 pub mod head;
 pub mod headers;
 pub mod json;

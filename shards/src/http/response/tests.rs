@@ -33,7 +33,9 @@ fn results_that_are_no_envelopes() {
     ]);
     assert!(is_null(b" null ") && !is_null(b"{}"));
     // What is not JSON at all cannot have come from a worker.
-    assert!(show(&Response::from_result(b"{\"body\":1", ID)).starts_with("500||{\"error\":{\"code\":\"INTERNAL_ERROR\""));
+    assert!(
+        show(&Response::from_result(b"{\"body\":1", ID)).starts_with("500||{\"error\":{\"code\":\"INTERNAL_ERROR\"")
+    );
 }
 
 #[test]
@@ -64,10 +66,7 @@ fn status_codes() {
 fn header_forms() {
     // HTTP-47, HTTP-50; cases 36, 37
     check(&[
-        (
-            r#"{"headers":["X-A: 1","X-A: 2","bad",5,"X-B:  v:w ",": x"],"body":1}"#,
-            "200|x-a: 1;x-a: 2;x-b: v:w;|1",
-        ),
+        (r#"{"headers":["X-A: 1","X-A: 2","bad",5,"X-B:  v:w ",": x"],"body":1}"#, "200|x-a: 1;x-a: 2;x-b: v:w;|1"),
         (r#"{"headers":{"X-N":5,"X-O":{},"X-S":"s"},"body":1}"#, "200|x-s: s;|1"),
         (r#"{"headers":{"Set-Cookie":["a=1","b=2",3]},"body":1}"#, "200|set-cookie: a=1;set-cookie: b=2;|1"),
         (r#"{"headers":{"x a":"1","x-b":"1\r\nx-evil: 1","x-c":"\u00e9"},"body":1}"#, "200|x-c: \u{e9};|1"),
@@ -90,7 +89,10 @@ fn body_encoding() {
         (r#"{"body":null,"headers":{"content-type":"text/html"}}"#, "200|content-type: text/html;|"),
         (r#"{"body":"text"}"#, "200||\"text\""),
         (r#"{"body":"text","headers":{"Content-Type":"text/plain"}}"#, "200|content-type: text/plain;|text"),
-        (r#"{"body":"text","headers":{"content-type":"application/json"}}"#, "200|content-type: application/json;|text"),
+        (
+            r#"{"body":"text","headers":{"content-type":"application/json"}}"#,
+            "200|content-type: application/json;|text",
+        ),
         (
             r#"{"body":"<p>\n\u00e9\ud83d\ude00\"</p>","headers":["Content-Type: text/html"]}"#,
             "200|content-type: text/html;|<p>\n\u{e9}\u{1F600}\"</p>",
@@ -98,7 +100,10 @@ fn body_encoding() {
         (r#"{"body": {"z": [1, 2], "a": "x y"} }"#, r#"200||{"z":[1,2],"a":"x y"}"#),
         (r#"{"body":{"e":1},"headers":{"content-type":"text/plain"}}"#, r#"200|content-type: text/plain;|{"e":1}"#),
         (r#"{"body":true}"#, "200||true"),
-        (r#"{"body":[12345678901234567890,9007199254740993,1e+21]}"#, "200||[12345678901234567890,9007199254740993,1e+21]"),
+        (
+            r#"{"body":[12345678901234567890,9007199254740993,1e+21]}"#,
+            "200||[12345678901234567890,9007199254740993,1e+21]",
+        ),
         (r#"{"body":{"type":"Buffer","data":[104,105]}}"#, r#"200||{"type":"Buffer","data":[104,105]}"#),
         (
             r#"{"body":{"type":"Buffer","data":[104,105]},"headers":{"content-type":"image/png"}}"#,

@@ -44,11 +44,14 @@ pub struct Routes {
     /// The key of each registration.
     keys: HashMap<(Owner, Box<str>), Key>,
     /// Which key may use a shape, and how many of its living registrations do.
-    shapes: HashMap<(Method, Box<[u8]>), (Key, usize)>,
+    shapes: HashMap<Shape, (Key, usize)>,
 }
 
 /// Method, and path without leading slashes (HTTP-15).
 type Key = (Method, Box<str>);
+
+/// Method, and path without parameter names.
+type Shape = (Method, Box<[u8]>);
 
 /// An immutable set of routes.
 #[derive(Debug, Clone, Default)]
@@ -135,10 +138,8 @@ impl Routes {
     pub fn unregister(&mut self, owner: Owner, trigger_id: &str) -> bool {
         let Some(key) = self.keys.remove(&(owner, Box::from(trigger_id))) else { return false };
         let stack = self.stacks.get_mut(&key).expect("a registration's key has a stack");
-        let position = stack
-            .iter()
-            .position(|entry| entry.is(owner, trigger_id))
-            .expect("a registration is in its key's stack");
+        let position =
+            stack.iter().position(|entry| entry.is(owner, trigger_id)).expect("a registration is in its key's stack");
         let was_active = position + 1 == stack.len();
         let entry = stack.remove(position);
         if was_active {

@@ -167,7 +167,9 @@ fn trailing_slash_can_be_ignored() {
     // HTTP-4
     let table = gets(&["/a/:id", "/b/", "/"]).table();
     let found = |path: &str| match table.lookup_ignoring_slash(Some(Method::Get), path.as_bytes()) {
-        Lookup::Found(entry) => Some(entry.pattern.parameters(path.as_bytes()).map(|(_, value)| value.to_vec()).collect()),
+        Lookup::Found(entry) => {
+            Some(entry.pattern.parameters(path.as_bytes()).map(|(_, value)| value.to_vec()).collect())
+        }
         _ => None::<Vec<_>>,
     };
     assert_eq!(found("/a/5/"), Some(vec![b"5".to_vec()]));
@@ -284,11 +286,8 @@ fn naive_match(pattern: &str, path: &str) -> bool {
             return position < path.len() && !path[position..].join("/").is_empty();
         }
         let Some(given) = path.get(position) else { return false };
-        let fits = if segment.starts_with(':') || segment.starts_with('{') {
-            !given.is_empty()
-        } else {
-            segment == given
-        };
+        let fits =
+            if segment.starts_with(':') || segment.starts_with('{') { !given.is_empty() } else { segment == given };
         if !fits {
             return false;
         }

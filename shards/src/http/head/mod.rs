@@ -9,10 +9,14 @@
 //! byte by byte costs no more than one that sends at once. All verdicts depend on the bytes alone, not on how they
 //! were split over reads.
 
+mod rules;
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use memchr::memchr;
+pub(super) use rules::is_token_byte;
+use rules::{Fields, Target};
 
 use super::limits::{HEAD_BYTES_MAX, REQUEST_HEADERS_MAX, REQUEST_LINE_BYTES_MAX, URI_BYTES_MAX};
 use super::method::Method;
@@ -219,138 +223,6 @@ fn grammar_rule(error: httparse::Error) -> &'static str {
     }
 }
 
-/// What the header fields say about framing and the connection.
-struct Fields<'b> {
-    body: BodyLength,
-    keep_alive: bool,
-    expects_continue: bool,
-    host: Option<&'b [u8]>,
-}
-
-impl<'b> Fields<'b> {
-    fn read(headers: &[httparse::Header<'b>], version: Version) -> Result<Fields<'b>, Reject> {
-        let mut length = None;
-        let mut chunked = false;
-        let (mut says_close, mut says_keep_alive) = (false, false);
-        let mut expects_continue = false;
-        let mut host = None;
-        for field in headers {
-            // The lengths keep the comparisons off nearly all other fields.
-            match field.name.len() {
-                4 if field.name.eq_ignore_ascii_case("host") => {
-                    if host.replace(field.value).is_some() {
-                        return Err(Reject::Malformed("two host fields"));
-                    }
-                    if !field.value.iter().all(|byte| is_host_byte(*byte)) {
-                        return Err(Reject::Malformed("host"));
-                    }
-                }
-                14 if field.name.eq_ignore_ascii_case("content-length") => {
-                    let value = parse_length(field.value).ok_or(Reject::Malformed("content-length"))?;
-                    if length.replace(value).is_some() {
-                        return Err(Reject::Malformed("two content-length fields"));
-                    }
-                }
-                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
-                    if !field.value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Reject::Malformed("transfer-encoding"));
-                    }
-                    if std::mem::replace(&mut chunked, true) {
-                        return Err(Reject::Malformed("two transfer-encoding fields"));
-                    }
-                }
-                10 if field.name.eq_ignore_ascii_case("connection") => {
-                    for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                        says_close |= option.eq_ignore_ascii_case(b"close");
-                        says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                    }
-                }
-                6 if field.name.eq_ignore_ascii_case("expect") => {
-                    expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
-                }
-                _ => {}
-            }
-        }
-        let body = match (chunked, length) {
-            (true, Some(_)) => return Err(Reject::Malformed("content-length with transfer-encoding")),
-            (true, None) if version == Version::Http10 => {
-                return Err(Reject::Malformed("transfer-encoding in HTTP/1.0"));
-            }
-            (true, None) => BodyLength::Chunked,
-            (false, None | Some(0)) => BodyLength::None,
-            (false, Some(length)) => BodyLength::Length(length),
-        };
-        let keep_alive = !says_close && (version == Version::Http11 || says_keep_alive);
-        Ok(Fields { body, keep_alive, expects_continue: expects_continue && version == Version::Http11, host })
-    }
-}
-
-/// One run of digits that fits: no sign, no list, no space, no overflow.
-fn parse_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
-    }
-    value.iter().try_fold(0u64, |length, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        length.checked_mul(10)?.checked_add(digit)
-    })
-}
-
-/// A request target: the path to match, as it was sent, and the query behind it.
-struct Target<'b> {
-    /// `None`: an absolute URL without a path, which means `/`.
-    path: Option<&'b str>,
-    query: Option<&'b str>,
-}
-
-impl<'b> Target<'b> {
-    fn parse(method: &str, target: &'b str, host: Option<&[u8]>) -> Result<Target<'b>, Reject> {
-        if memchr(b'#', target.as_bytes()).is_some() {
-            return Err(Reject::Malformed("fragment in the target"));
-        }
-        if target.starts_with('/') {
-            return Ok(Target::split(target));
-        }
-        if target == "*" && method == "OPTIONS" {
-            return Ok(Target { path: Some(target), query: None });
-        }
-        let rest = strip_scheme(target).ok_or(Reject::Malformed("target"))?;
-        let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        if authority.is_empty() || !authority.bytes().all(is_host_byte) {
-            return Err(Reject::Malformed("authority of the target"));
-        }
-        // Two hosts in one request: whoever stands before or behind us may read the other one.
-        if host.is_some_and(|host| !host.eq_ignore_ascii_case(authority.as_bytes())) {
-            return Err(Reject::Malformed("target and host disagree"));
-        }
-        Ok(Target::split(rest))
-    }
-
-    fn split(target: &'b str) -> Target<'b> {
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target, None),
-        };
-        Target { path: (!path.is_empty()).then_some(path), query }
-    }
-}
-
-fn strip_scheme(target: &str) -> Option<&str> {
-    ["http://", "https://"].into_iter().find_map(|scheme| {
-        let start = target.get(..scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then(|| &target[scheme.len()..])
-    })
-}
-
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(&byte)
-}
-
-/// Whether `byte` may be part of a method or a header name.
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 // === impl RequestHead ===
 
 impl<'b> RequestHead<'b> {
@@ -432,90 +304,4 @@ impl Request {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse_all(text: &[u8]) -> Result<Request, Option<Reject>> {
-        match parse(text, &mut Progress::default()) {
-            Parse::Complete { index, length } => Ok(RequestHead::new(&text[..length], &index).to_request()),
-            Parse::Partial => Err(None),
-            Parse::Reject(reject) => Err(Some(reject)),
-        }
-    }
-
-    #[test]
-    fn reads_a_plain_request() {
-        let request = parse_all(b"POST /a%20b/c?x=1&y HTTP/1.1\r\nHost: h:1\r\nX-A:  v \r\nContent-Length: 5\r\n\r\nhello");
-        let request = request.unwrap();
-        let head = request.head();
-        assert_eq!((head.method(), head.path(), head.query()), (Some(Method::Post), &b"/a%20b/c"[..], Some(&b"x=1&y"[..])));
-        assert_eq!(head.header("x-a"), Some(&b"v"[..]));
-        assert_eq!((head.body(), head.keep_alive(), head.expects_continue()), (BodyLength::Length(5), true, false));
-    }
-
-    #[test]
-    fn targets() {
-        // HTTP-21, case 25
-        for (line, host, path) in [
-            ("GET /a", "h", Ok("/a")),
-            ("GET http://h:80/a/b?c", "h:80", Ok("/a/b")),
-            ("GET HTTP://h", "H", Ok("/")),
-            ("GET http://h?q", "h", Ok("/")),
-            ("OPTIONS *", "h", Ok("*")),
-            ("GET *", "h", Err(400)),
-            ("GET a/b", "h", Err(400)),
-            ("GET http://other/a", "h", Err(400)),
-            ("GET http:///a", "h", Err(400)),
-            ("GET http://u@h/a", "h", Err(400)),
-            ("GET ftp://h/a", "h", Err(400)),
-            ("CONNECT h:443", "h", Err(400)),
-            ("GET /a#b", "h", Err(400)),
-        ] {
-            let seen = parse_all(format!("{line} HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes());
-            let seen = seen
-                .map(|request| String::from_utf8(request.head().path().to_vec()).unwrap())
-                .map_err(|reject| reject.unwrap().status().unwrap());
-            assert_eq!(seen, path.map(str::to_owned), "{line}");
-        }
-    }
-
-    #[test]
-    fn keep_alive_decision() {
-        // HTTP-68
-        for (version, connection, expected) in [
-            ("1.1", "", true),
-            ("1.1", "connection: close\r\n", false),
-            ("1.1", "connection: x, Close\r\n", false),
-            ("1.1", "connection: keep-alive\r\nconnection: close\r\n", false),
-            ("1.0", "", false),
-            ("1.0", "connection: Keep-Alive\r\n", true),
-            ("1.0", "connection: keep-alive, close\r\n", false),
-        ] {
-            let request = parse_all(format!("GET / HTTP/{version}\r\n{connection}\r\n").as_bytes()).unwrap();
-            assert_eq!(request.head().keep_alive(), expected, "{version} {connection}");
-        }
-    }
-
-    #[test]
-    fn limits() {
-        // HTTP-51, HTTP-69
-        let with_headers = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
-        assert!(parse_all(with_headers(100).as_bytes()).is_ok());
-        assert_eq!(parse_all(with_headers(101).as_bytes()).unwrap_err(), Some(Reject::HeadTooLarge));
-        let with_path = |bytes: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "p".repeat(bytes - 1));
-        assert!(parse_all(with_path(URI_BYTES_MAX).as_bytes()).is_ok());
-        assert_eq!(parse_all(with_path(URI_BYTES_MAX + 1).as_bytes()).unwrap_err(), Some(Reject::UriTooLong));
-        assert_eq!(parse_all("GET /".repeat(20_000).as_bytes()).unwrap_err(), Some(Reject::UriTooLong));
-        let with_header = |bytes: usize| format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "v".repeat(bytes));
-        assert!(parse_all(with_header(250 << 10).as_bytes()).is_ok());
-        assert_eq!(parse_all(with_header(256 << 10).as_bytes()).unwrap_err(), Some(Reject::HeadTooLarge));
-        assert_eq!(parse_all(&with_header(256 << 10).as_bytes()[..HEAD_BYTES_MAX]).unwrap_err(), Some(Reject::HeadTooLarge));
-    }
-
-    #[test]
-    fn what_is_not_http_is_known_early() {
-        assert_eq!(parse_all(b"\x16\x03\x01").unwrap_err(), Some(Reject::Malformed("method"))); // TLS
-        assert_eq!(parse_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap_err(), Some(Reject::Http2)); // HTTP-10
-        assert_eq!(parse_all(b"GET / HTTP/2.0\r\n\r\n").unwrap_err(), Some(Reject::Malformed("version")));
-    }
-}
+mod tests;
