@@ -1,10 +1,9 @@
 //! Hot path: raw JSON without a tree. Checks, walks and writes; never builds values.
 //!
 //! The scanner accepts exactly what every worker's JSON parser accepts: RFC 8259, valid UTF-8, no lone surrogate
-//! escapes, no number beyond `f64`, nesting up to
-//! [`JSON_DEPTH_MAX`](super::limits::JSON_DEPTH_MAX). What passes may be spliced into a message as it
-//! is; what does not would make a receiver drop the whole message, and its caller wait for ever.
-//! It does not recurse, so hostile nesting costs no stack.
+//! escapes, no number beyond `f64`, nesting up to [`JSON_DEPTH_MAX`](super::limits::JSON_DEPTH_MAX). What passes may be
+//! spliced into a message as it is; what does not would make a receiver drop the whole message, and its caller wait for
+//! ever. It does not recurse, so hostile nesting costs no stack.
 
 mod scan;
 mod strings;
