@@ -28,8 +28,8 @@ pub fn start() -> WorkerGuard {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        .event_format(Line)
         .with_ansi(colour)
+        .event_format(Line)
         .try_init();
     guard
 }
