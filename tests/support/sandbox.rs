@@ -7,15 +7,16 @@ use std::io;
 pub struct Sandbox {
     /// Soft and hard limit of open descriptors.
     pub descriptors: Option<u64>,
-    /// Bytes of memory the process may lock. Takes effect only for a process without privileges.
+    /// Bytes of memory the process may lock.
     pub locked_memory_bytes: Option<u64>,
     /// Answer every io_uring system call with EPERM, as container runtimes do.
     pub io_uring_denied: bool,
-    /// Become `nobody`: root may exceed limits, and that would make the limits meaningless.
+    /// Give up the capabilities by which root exceeds limits; without that the limits would mean nothing.
     pub unprivileged: bool,
 }
 
-const NOBODY: u32 = 65_534;
+const CAP_IPC_LOCK: libc::c_ulong = 14;
+const CAP_SYS_RESOURCE: libc::c_ulong = 24;
 
 impl Sandbox {
     pub fn enter(&self) -> io::Result<()> {
@@ -29,13 +30,10 @@ impl Sandbox {
             limit(libc::RLIMIT_MEMLOCK, bytes)?;
         }
         if self.unprivileged {
-            // SAFETY: these calls change only this child's credentials.
-            unsafe {
-                check(libc::setgroups(0, std::ptr::null()))?;
-                check(libc::setgid(NOBODY))?;
-                check(libc::setuid(NOBODY))?;
-                // Changing the user clears the parent-death signal.
-                check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            for capability in [CAP_IPC_LOCK, CAP_SYS_RESOURCE] {
+                // Fails only for a process that has no such privilege anyway.
+                // SAFETY: prctl with these arguments reads and writes no memory of ours.
+                unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
             }
         }
         if self.io_uring_denied {

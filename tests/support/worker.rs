@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::error::{Error, ProtocolError};
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{Message, WebSocketConfig};
 use tungstenite::{Bytes, WebSocket};
 
@@ -120,6 +122,17 @@ impl RawWorker {
         self.socket.send(Message::binary(bytes.to_vec())).expect("the connection is open");
     }
 
+    /// Sends one message as fragments of at most `size` bytes.
+    pub fn send_in_pieces(&mut self, text: &str, size: usize) {
+        let pieces: Vec<_> = text.as_bytes().chunks(size).collect();
+        for (index, piece) in pieces.iter().enumerate() {
+            let code = OpCode::Data(if index == 0 { Data::Text } else { Data::Continue });
+            let last = index + 1 == pieces.len();
+            let frame = Frame::message(piece.to_vec(), code, last);
+            self.socket.send(Message::Frame(frame)).expect("the connection is open");
+        }
+    }
+
     pub fn ping(&mut self, payload: &[u8]) {
         self.socket.send(Message::Ping(Bytes::copy_from_slice(payload))).expect("the connection is open");
     }
@@ -150,6 +163,23 @@ impl RawWorker {
     pub fn call(&mut self, function_id: &str, data: Value) -> Result<Value, Value> {
         let id = self.invoke(function_id, data);
         self.result(&id)
+    }
+
+    /// Calls, but waits only a moment for the answer.
+    pub fn call_briefly(&mut self, function_id: &str, data: Value) -> Option<Result<Value, Value>> {
+        let id = self.invoke(function_id, data);
+        let frame = self.recv_within(SILENCE).filter(|frame| frame["invocation_id"] == id.as_str())?;
+        Some(if frame["error"].is_null() { Ok(frame["result"].clone()) } else { Err(frame["error"].clone()) })
+    }
+
+    /// Whether a frame is there now. It stays in the inbox.
+    pub fn has_frame(&mut self) -> bool {
+        if self.inbox.is_empty()
+            && let Read::Frame(frame) = self.read(Instant::now())
+        {
+            self.inbox.push_back(frame);
+        }
+        !self.inbox.is_empty()
     }
 
     /// Waits for the answer of one call: the result, or the error body.
