@@ -94,6 +94,11 @@ impl Engine {
     /// The polite stop. Returns how the process ended.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(libc::SIGTERM);
+        self.terminated()
+    }
+
+    /// Waits for the end that a signal has already asked for.
+    pub fn terminated(&mut self) -> ExitStatus {
         self.process.wait(PATIENCE)
     }
 
@@ -105,7 +110,7 @@ impl Engine {
     /// Starts a new process on the same port, after `kill` or `terminate`.
     pub fn start_again(&mut self) {
         self.process = self.command.spawn(self.port);
-        self.process.wait_until_ready();
+        assert!(self.process.is_ready(), "the engine did not start again:\n{}", self.log());
     }
 
     /// Waits until the function shows up in discovery, so that any worker may call it.
@@ -168,13 +173,22 @@ impl EngineCommand {
     }
 
     /// Starts the engine and waits until workers may connect.
-    pub fn start(mut self) -> Engine {
+    pub fn start(self) -> Engine {
+        self.try_start().unwrap_or_else(|ended| panic!("the engine did not start: {}\n{}", ended.status, ended.output))
+    }
+
+    /// The same, for surroundings in which the engine may refuse to start.
+    pub fn try_start(mut self) -> Result<Engine, Ended> {
+        let started = Instant::now();
         let lease = self.lease.take().unwrap_or_else(lease);
         let port = lease.port;
         self.lease = Some(lease);
         let mut process = self.spawn(port);
-        process.wait_until_ready();
-        Engine { port, command: self, process }
+        if process.is_ready() {
+            return Ok(Engine { port, command: self, process });
+        }
+        let status = process.wait(PATIENCE);
+        Err(Ended { status, output: process.output(), elapsed: started.elapsed() })
     }
 
     /// Starts the engine on a given port, taken or not, and waits for the process to end by itself.
@@ -261,15 +275,15 @@ impl Process {
         while self.next_line(Instant::now() + PATIENCE).is_some() {}
     }
 
-    fn wait_until_ready(&mut self) {
+    /// Waits for the line that says workers may connect; `false` when the output ends without it.
+    fn is_ready(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.next_line(deadline) {
-                Some(line) if line.contains(READY) => return,
-                Some(_) => {}
-                None => panic!("no line {READY:?} from the engine; it printed:\n{}", self.output()),
+        while let Some(line) = self.next_line(deadline) {
+            if line.contains(READY) {
+                return true;
             }
         }
+        false
     }
 
     pub fn wait(&mut self, patience: Duration) -> ExitStatus {

@@ -124,13 +124,17 @@ impl RawWorker {
 
     /// Sends one message as fragments of at most `size` bytes.
     pub fn send_in_pieces(&mut self, text: &str, size: usize) {
+        assert!(self.try_send_in_pieces(text, size), "the connection is open");
+    }
+
+    /// The same, for messages on which the engine may hang up; returns whether all of it went out.
+    pub fn try_send_in_pieces(&mut self, text: &str, size: usize) -> bool {
         let pieces: Vec<_> = text.as_bytes().chunks(size).collect();
-        for (index, piece) in pieces.iter().enumerate() {
+        pieces.iter().enumerate().all(|(index, piece)| {
             let code = OpCode::Data(if index == 0 { Data::Text } else { Data::Continue });
-            let last = index + 1 == pieces.len();
-            let frame = Frame::message(piece.to_vec(), code, last);
-            self.socket.send(Message::Frame(frame)).expect("the connection is open");
-        }
+            let frame = Frame::message(piece.to_vec(), code, index + 1 == pieces.len());
+            self.socket.send(Message::Frame(frame)).is_ok()
+        })
     }
 
     pub fn ping(&mut self, payload: &[u8]) {
@@ -246,6 +250,12 @@ impl RawWorker {
                 Read::Ended(ending) => panic!("waiting for {what}: the engine ended the connection: {ending:?}"),
             }
         }
+    }
+
+    /// A frame that is in the inbox already, if it fits.
+    pub fn take_waiting(&mut self, fits: impl Fn(&Value) -> bool) -> Option<Value> {
+        let index = self.inbox.iter().position(fits)?;
+        self.inbox.remove(index)
     }
 
     /// Fails if any frame is waiting or comes within a moment.
