@@ -46,10 +46,14 @@ fn a_stopped_engine_refuses_connections() {
 // The port is free at once for the next engine.
 #[test]
 fn the_port_is_free_after_the_stop() {
-    for stop in [Engine::kill as fn(&mut Engine), |engine| drop(engine.terminate())] {
+    for politely in [true, false] {
         let mut engine = Engine::start(2);
         let _workers: Vec<_> = (0..50).map(|_| RawWorker::named(&engine, "worker")).collect();
-        stop(&mut engine);
+        if politely {
+            engine.terminate();
+        } else {
+            engine.kill();
+        }
         engine.start_again();
         RawWorker::connect(&engine).round_trip();
     }

@@ -174,6 +174,13 @@ fn workers(worker: &mut RawWorker, input: Value) -> Vec<Value> {
     listed["workers"].as_array().expect("workers is an array").clone()
 }
 
+fn own_row(worker: &mut RawWorker) -> Value {
+    let id = worker.id.clone();
+    let mut rows = workers(worker, json!({"worker_id": id}));
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    rows.remove(0)
+}
+
 // ENG-37, ENG-40, ENG-41: every member of both generations, in every row.
 #[test]
 fn a_worker_row_has_the_members_of_both_generations() {
@@ -276,14 +283,12 @@ fn announcing_again_updates_the_row() {
         let mut one = worker(engine, "first-name", Some(CURRENT));
         let outcome = one.call("engine::workers::register", json!({"description": "does things", "runtime": "rust"}));
         assert_eq!(outcome, Ok(json!({"success": true})));
-        let rows = workers(&mut one, json!({"worker_id": one.id.clone()}));
-        let row = &rows[0];
+        let row = own_row(&mut one);
         let kept = (&row["name"], &row["os"], &row["pid"], &row["description"]);
         assert_eq!(kept, (&json!("first-name"), &json!("linux 6.1 (x64)"), &json!(4711), &json!("does things")));
         assert_eq!((&row["runtime"], &row["version"]), (&json!("rust"), &Value::Null));
         one.call("engine::workers::register", json!({})).expect("an empty announcement is one");
-        let rows = workers(&mut one, json!({"worker_id": one.id.clone()}));
-        assert_eq!(rows[0]["runtime"], "unknown");
+        assert_eq!(own_row(&mut one)["runtime"], "unknown");
     });
 }
 
@@ -294,10 +299,10 @@ fn names_are_cleaned() {
     let mut one = RawWorker::connect(&engine);
     let name = format!("  evil\u{7}\u{202E}\u{2066}\u{2028} {}", "x".repeat(300));
     one.announce(json!({"name": name, "description": "does\u{7} things", "runtime": "node", "version": CURRENT}));
-    let rows = workers(&mut one, json!({"worker_id": one.id.clone()}));
-    let cleaned = rows[0]["name"].as_str().expect("a name is left");
+    let row = own_row(&mut one);
+    let cleaned = row["name"].as_str().expect("a name is left");
     assert!(cleaned.starts_with("evil x") && cleaned.chars().count() <= 280, "{cleaned}");
-    assert_eq!(rows[0]["description"], "does things");
+    assert_eq!(row["description"], "does things");
 }
 
 // PROTO-42, ENG-9: discovery right behind one's own registration already knows it.
@@ -309,8 +314,7 @@ fn one_finds_oneself_at_once() {
             let id = format!("f::{round}");
             one.register(&id);
             assert_eq!(ids(&functions(&mut one, json!({"prefix": id}))), [id.as_str()]);
-            let rows = workers(&mut one, json!({"worker_id": one.id.clone()}));
-            assert_eq!(rows[0]["function_count"], 1);
+            assert_eq!(own_row(&mut one)["function_count"], 1);
         }
     });
 }
