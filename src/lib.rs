@@ -1,1 +1,9 @@
 //! iii: a thread-per-core engine for workers, functions and triggers.
+
+pub mod cli;
+pub mod config;
+pub mod engine;
+mod suggest;
+
+/// The version of this engine, as `iii --version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,3 +1,28 @@
-//! The `iii` binary.
+//! The `iii` binary: arguments → configuration → engine → exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use iii::cli::{self, Options, Request};
+use iii::{config, engine};
+
+fn main() -> ExitCode {
+    match cli::run(std::env::args_os()) {
+        Request::Serve(options) => serve(&options),
+        Request::Done(code) => code,
+    }
+}
+
+fn serve(options: &Options) -> ExitCode {
+    let loaded = match config::load(&options.choice, &options.overrides, &config::Surroundings::process()) {
+        Ok(loaded) => loaded,
+        Err(error) => return cli::fail(&error),
+    };
+    let settings = match loaded.settings(options.busy_poll) {
+        Ok(settings) => settings,
+        Err(error) => return cli::fail(&error),
+    };
+    match engine::serve(settings, loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::fail(&error),
+    }
+}

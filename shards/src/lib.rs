@@ -1,3 +1,15 @@
-//! The shard runtime of iii.
+//! The shard runtime of iii: pure state machines for connections, routing and discovery, and the threads, rings
+//! and sockets that drive them.
 
+pub mod connection;
+pub mod control;
+pub mod ids;
+pub mod limits;
+pub mod registry;
+pub mod ring;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod settings;
+pub mod shard;
+pub mod timers;
+pub mod wire;

@@ -30,7 +30,7 @@ pub struct Settings {
 }
 
 /// One address that worker connections arrive at.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ListenerSettings {
     /// Name of the configuration entry, for messages.
     pub name: String,
@@ -42,6 +42,53 @@ pub struct ListenerSettings {
     pub handshake_timeout_ms: u64,
     /// Origins browsers may connect from; empty = any (PROTO-6).
     pub allowed_origins: Vec<String>,
+    /// Function that every call from this listener goes through (PROTO-125).
+    pub middleware_function_id: Option<String>,
+    /// Who may do what on this listener; none = everybody everything (PROTO-120…126).
+    pub access_rules: Option<AccessRules>,
+}
+
+/// Who may do what on a listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessRules {
+    /// Function that decides about each connection (PROTO-120).
+    pub auth_function_id: Option<String>,
+    /// Functions everybody may call (PROTO-122).
+    pub expose_functions: Vec<FunctionFilter>,
+    /// Function that may change or refuse a function registration (PROTO-126).
+    pub on_function_registration_function_id: Option<String>,
+    /// Function that may change or refuse a trigger registration (PROTO-126).
+    pub on_trigger_registration_function_id: Option<String>,
+    /// Function that may change or refuse a trigger type registration (PROTO-126).
+    pub on_trigger_type_registration_function_id: Option<String>,
+}
+
+/// Selects functions (PROTO-123).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FunctionFilter {
+    /// By id; `*` in the pattern stands for any run of characters.
+    Id {
+        /// The pattern, anchored at both ends.
+        pattern: String,
+        /// Namespace of the functions.
+        namespace: String,
+    },
+    /// By registration metadata: every member must match.
+    Metadata {
+        /// Member names and what they must hold.
+        members: Vec<(String, MetadataRule)>,
+        /// Namespace of the functions.
+        namespace: String,
+    },
+}
+
+/// What a metadata member must hold (PROTO-123).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataRule {
+    /// This JSON value, as compact text.
+    Exactly(String),
+    /// A string that matches this pattern.
+    Pattern(String),
 }
 
 /// Policy for a function id that a second connection registers (PROTO-50).

@@ -1,0 +1,184 @@
+//! Hot path: a shard's own view of who provides what it calls.
+//!
+//! Owner: the shard that holds it. The owner shard of each function keeps it current over the rings; an entry may
+//! be a moment stale, so a provider that has left sends the call back. An entry exists while it has providers or
+//! is being resolved; nothing is remembered of ids that nobody provides.
+
+use crate::ids::{ConnectionId, ProviderId};
+use crate::shard::mesh::Batch;
+use hashbrown::HashTable;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// Where calls of one function go.
+pub struct Route {
+    /// Hash of `id`.
+    pub hash: u64,
+    /// Namespace of the function.
+    pub namespace: Rc<str>,
+    /// Function id.
+    pub id: Rc<str>,
+    providers: RefCell<Vec<Choice>>,
+    /// Where the next search among equals begins.
+    cursor: Cell<usize>,
+    /// Calls waiting for the owner's answer. `Some` = being resolved.
+    waiting: RefCell<Option<Batch>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    provider: ProviderId,
+    /// Calls from this shard to it that have no answer.
+    in_flight: u32,
+}
+
+impl Route {
+    /// A route without providers.
+    pub fn new(hash: u64, namespace: &str, id: &str) -> Self {
+        Route {
+            hash,
+            namespace: namespace.into(),
+            id: id.into(),
+            providers: RefCell::default(),
+            cursor: Cell::new(0),
+            waiting: RefCell::new(None),
+        }
+    }
+
+    /// Picks the provider with the fewest calls in flight, in turn among equals (PROTO-50c). A tracked call is
+    /// counted and must be given back with [`Route::release`].
+    #[inline]
+    pub fn pick(&self, tracked: bool) -> Option<ProviderId> {
+        let mut providers = self.providers.borrow_mut();
+        let index = match providers.len() {
+            0 => return None,
+            1 => 0,
+            count => {
+                let start = self.cursor.get() % count;
+                let turn = (start..count).chain(0..start);
+                let index = turn.min_by_key(|index| providers[*index].in_flight).unwrap_or(start);
+                self.cursor.set(index + 1);
+                index
+            }
+        };
+        let choice = &mut providers[index];
+        choice.in_flight += u32::from(tracked);
+        Some(choice.provider)
+    }
+
+    /// A tracked call to this provider has ended.
+    #[inline]
+    pub fn release(&self, connection: ConnectionId) {
+        let mut providers = self.providers.borrow_mut();
+        if let Some(choice) = providers.iter_mut().find(|choice| choice.provider.connection == connection) {
+            choice.in_flight = choice.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// Replaces the providers, keeping the counts of those that stay.
+    pub fn set_providers(&self, new: &[ProviderId]) {
+        let mut providers = self.providers.borrow_mut();
+        let in_flight = |connection| {
+            providers.iter().find(|old| old.provider.connection == connection).map_or(0, |old| old.in_flight)
+        };
+        *providers = new
+            .iter()
+            .map(|provider| Choice { provider: *provider, in_flight: in_flight(provider.connection) })
+            .collect();
+    }
+
+    /// Whether anybody provides the function.
+    pub fn has_providers(&self) -> bool {
+        !self.providers.borrow().is_empty()
+    }
+
+    /// Calls waiting for the owner's answer, if the route is being resolved.
+    pub fn waiting(&self) -> std::cell::RefMut<'_, Option<Batch>> {
+        self.waiting.borrow_mut()
+    }
+}
+
+/// A shard's routes.
+#[derive(Default)]
+pub struct RouteTable {
+    table: HashTable<Rc<Route>>,
+}
+
+impl RouteTable {
+    /// Finds a route.
+    #[inline]
+    pub fn find(&self, hash: u64, namespace: &str, id: &str) -> Option<&Rc<Route>> {
+        self.table.find(hash, |route| &*route.id == id && &*route.namespace == namespace)
+    }
+
+    /// Finds a route or adds an empty one.
+    pub fn entry(&mut self, hash: u64, namespace: &str, id: &str) -> &Rc<Route> {
+        self.table
+            .entry(hash, |route| &*route.id == id && &*route.namespace == namespace, |route| route.hash)
+            .or_insert_with(|| Rc::new(Route::new(hash, namespace, id)))
+            .into_mut()
+    }
+
+    /// Forgets a route.
+    pub fn remove(&mut self, hash: u64, namespace: &str, id: &str) {
+        if let Ok(entry) = self.table.find_entry(hash, |route| &*route.id == id && &*route.namespace == namespace) {
+            entry.remove();
+        }
+    }
+
+    /// Number of routes known.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether no route is known.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ShardId;
+
+    fn provider(slot: u32) -> ProviderId {
+        ProviderId { connection: ConnectionId { shard: ShardId(0), slot, generation: 0 }, registration: 0 }
+    }
+
+    // PROTO-50c
+    #[test]
+    fn spreads_by_load_then_in_turn() {
+        let route = Route::new(1, "default", "f");
+        assert!(route.pick(true).is_none());
+        route.set_providers(&[provider(0), provider(1), provider(2)]);
+        let picks: Vec<u32> = (0..6).filter_map(|_| route.pick(true)).map(|pick| pick.connection.slot).collect();
+        assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
+        route.release(provider(1).connection);
+        assert_eq!(route.pick(true), Some(provider(1)));
+        let void: Vec<u32> = (0..3).filter_map(|_| route.pick(false)).map(|pick| pick.connection.slot).collect();
+        assert_eq!(void, [2, 0, 1]);
+    }
+
+    #[test]
+    fn keeps_counts_when_providers_change() {
+        let route = Route::new(1, "default", "f");
+        route.set_providers(&[provider(0)]);
+        route.pick(true);
+        route.pick(true);
+        route.set_providers(&[provider(0), provider(1)]);
+        assert_eq!(route.pick(true), Some(provider(1)));
+        assert_eq!(route.pick(true), Some(provider(1)));
+    }
+
+    #[test]
+    fn table_tells_namespaces_apart() {
+        let mut table = RouteTable::default();
+        table.entry(5, "a", "f");
+        table.entry(5, "b", "f");
+        assert_eq!(table.len(), 2);
+        table.remove(5, "a", "f");
+        assert!(table.find(5, "a", "f").is_none());
+        assert!(table.find(5, "b", "f").is_some());
+    }
+}

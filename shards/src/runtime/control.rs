@@ -1,0 +1,73 @@
+//! The control shard's thread: a glommio task that runs the state machine whenever a shard has reported.
+
+use super::{Parcel, Shared};
+use crate::control::Control;
+use crate::ids::ShardId;
+use crate::ring::mesh::Port;
+use crate::ring::spsc::Full;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// How long control stays after the stop, to answer what is still asked.
+const STOP_LINGER: Duration = Duration::from_millis(1600);
+
+/// Runs until the engine stops.
+pub(super) async fn run(shared: Arc<Shared>, mut port: Port<Parcel>) {
+    let mut control = Control::new(shared.settings.clone(), shared.now());
+    let mut stop_by: Option<Instant> = None;
+    loop {
+        control.set_time(shared.now());
+        port.receive(|_, mut parcel| control.handle_batch(&mut parcel.batch));
+        if stop_by.is_none() && shared.stopping.load(Ordering::SeqCst) {
+            stop_by = Some(Instant::now() + STOP_LINGER);
+            control.stop();
+        }
+        let mut backlog = false;
+        for peer in 0..shared.settings.shards {
+            backlog |= !flush(&mut control, &mut port, &shared, peer);
+        }
+        if let Some(stop_by) = stop_by {
+            if control.worker_count() == 0 || Instant::now() >= stop_by {
+                return;
+            }
+            glommio::timer::sleep(Duration::from_millis(5)).await;
+        } else if backlog {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        } else {
+            wait(&shared, &port).await;
+        }
+    }
+}
+
+fn flush(control: &mut Control, port: &mut Port<Parcel>, shared: &Shared, peer: usize) -> bool {
+    let batch = control.outgoing(ShardId(peer as u16));
+    if batch.is_empty() {
+        return true;
+    }
+    match port.try_send(peer, Parcel { batch: std::mem::take(batch), sockets: Vec::new() }) {
+        Ok(asleep) => {
+            if asleep {
+                shared.wake(peer);
+            }
+            true
+        }
+        Err(Full(parcel)) => {
+            *control.outgoing(ShardId(peer as u16)) = parcel.batch;
+            false
+        }
+    }
+}
+
+/// Sleeps until a shard has something, or the engine stops.
+async fn wait(shared: &Shared, port: &Port<Parcel>) {
+    poll_fn(|context| {
+        shared.control_waker.register(context.waker());
+        let awake = !port.signal().prepare_sleep() || shared.stopping.load(Ordering::SeqCst);
+        if awake { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    port.signal().woke();
+}
