@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use iii::cli::{self, Options, Request};
 use iii::{config, engine};
 
+// Shards allocate and free small buffers all the time, and memory must go back when workers leave.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::run(std::env::args_os()) {
         Request::Serve(options) => serve(&options),

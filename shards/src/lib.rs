@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod control;
+pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod registry;

@@ -1,0 +1,51 @@
+//! Log lines on standard output, in the form `2026-03-03T12:00:00Z INFO message`.
+//!
+//! A thread of its own writes them: a terminal or pipe that stalls must never hold up a shard. When its queue is
+//! full, lines are dropped and counted.
+
+use crate::config::{Note, NoteLevel};
+use std::io::IsTerminal;
+use std::time::SystemTime;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+/// Lines that may wait for the writer.
+const LINES_MAX: usize = 65_536;
+/// What is logged unless `RUST_LOG` says otherwise.
+const DEFAULT_FILTER: &str = "info,glommio=warn";
+
+/// Starts logging. Lines still queued are written when the guard is dropped.
+pub fn start() -> WorkerGuard {
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true).finish(std::io::stdout());
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A second engine in one process keeps the first one's logging.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_timer(Seconds)
+        .with_target(false)
+        .with_ansi(colour)
+        .try_init();
+    guard
+}
+
+/// Logs what loading the configuration had to say.
+pub fn note(note: &Note) {
+    match note.level {
+        NoteLevel::Info => tracing::info!("{}", note.text),
+        NoteLevel::Warn => tracing::warn!("{}", note.text),
+    }
+}
+
+/// RFC 3339, UTC, whole seconds.
+struct Seconds;
+
+impl FormatTime for Seconds {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", humantime::format_rfc3339_seconds(SystemTime::now()))
+    }
+}
