@@ -1,0 +1,109 @@
+//! What was sent first arrives first: calls of one caller to one provider, results to one caller.
+
+mod support;
+
+use support::{RawWorker, Value, each_shard_count, json};
+
+const CALLS: u64 = 2_000;
+
+fn id(number: u64) -> String {
+    format!("00000000-0000-4000-b000-{number:012x}")
+}
+
+// PROTO-69, decision 16: two thousand calls back to back, tracked and void, arrive in order.
+#[test]
+fn calls_arrive_in_the_order_sent() {
+    each_shard_count(|engine| {
+        let mut provider = RawWorker::serving(engine, "provider", &["ordered"]);
+        let mut caller = RawWorker::named(engine, "caller");
+        for number in 0..CALLS {
+            let mut call = json!({"type": "invokefunction", "function_id": "ordered", "data": number});
+            match number % 3 {
+                0 => call["invocation_id"] = json!(id(number)),
+                1 => call["action"] = json!({"type": "void"}),
+                _ => {}
+            }
+            caller.queue(&call);
+        }
+        caller.flush();
+        for number in 0..CALLS {
+            assert_eq!(provider.expect("invokefunction")["data"], number);
+        }
+    });
+}
+
+// PROTO-69: also with several functions of one provider, on as many owner shards.
+#[test]
+fn functions_of_one_provider_keep_the_order_of_their_caller() {
+    each_shard_count(|engine| {
+        let functions: Vec<_> = (0..16).map(|number| format!("ordered::{number}")).collect();
+        let names: Vec<_> = functions.iter().map(String::as_str).collect();
+        let mut provider = RawWorker::serving(engine, "provider", &names);
+        let mut caller = RawWorker::named(engine, "caller");
+        // Once each, so that every shard knows where they live.
+        for name in &names {
+            let call = caller.invoke(name, json!(null));
+            let delivery = provider.expect("invokefunction");
+            provider.answer(&delivery, json!(null));
+            assert_eq!(caller.result(&call), Ok(Value::Null));
+        }
+        for number in 0..CALLS {
+            let function = names[number as usize % names.len()];
+            caller.queue(&json!({"type": "invokefunction", "function_id": function, "data": number}));
+        }
+        caller.flush();
+        for number in 0..CALLS {
+            assert_eq!(provider.expect("invokefunction")["data"], number);
+        }
+    });
+}
+
+// PROTO-69: results reach the caller in the order the provider wrote them.
+#[test]
+fn results_arrive_in_the_order_written() {
+    each_shard_count(|engine| {
+        let mut provider = RawWorker::serving(engine, "provider", &["ordered"]);
+        let mut caller = RawWorker::named(engine, "caller");
+        for number in 0..CALLS {
+            caller.queue(&json!({
+                "type": "invokefunction", "invocation_id": id(number), "function_id": "ordered", "data": number,
+            }));
+        }
+        caller.flush();
+        let deliveries: Vec<_> = (0..CALLS).map(|_| provider.expect("invokefunction")).collect();
+        // Backwards, so that the order of the results is not by chance the order of the calls.
+        for delivery in deliveries.iter().rev() {
+            provider.queue(&json!({
+                "type": "invocationresult", "invocation_id": delivery["invocation_id"], "function_id": "ordered",
+                "result": delivery["data"],
+            }));
+        }
+        provider.flush();
+        for number in (0..CALLS).rev() {
+            let answer = caller.expect("invocationresult");
+            assert_eq!((&answer["invocation_id"], &answer["result"]), (&json!(id(number)), &json!(number)));
+        }
+    });
+}
+
+// PROTO-53, PROTO-43: registrations, calls and unregistrations of one connection take effect in the order sent.
+#[test]
+fn a_burst_of_registrations_and_calls_is_in_order() {
+    each_shard_count(|engine| {
+        let mut worker = RawWorker::connect(engine);
+        for number in 0..500 {
+            let function = format!("burst::{number}");
+            worker.queue(&json!({"type": "registerfunction", "id": function}));
+            worker.queue(&json!({"type": "invokefunction", "function_id": function, "data": number}));
+            worker.queue(&json!({"type": "unregisterfunction", "id": function}));
+        }
+        worker.queue(&json!({
+            "type": "invokefunction", "function_id": "engine::workers::register", "action": {"type": "void"},
+            "data": {"runtime": "node", "version": "0.22.1", "name": "burst"},
+        }));
+        worker.flush();
+        for number in 0..500 {
+            assert_eq!(worker.expect("invokefunction")["data"], number);
+        }
+    });
+}

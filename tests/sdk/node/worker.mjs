@@ -1,0 +1,43 @@
+// A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
+// One JSON object per line, in: {call, function_id, payload, void}; out: {event: "handled" | "outcome", ...}.
+import { createInterface } from 'node:readline'
+
+const { registerWorker, TriggerAction } = await import(process.env.III_SDK)
+const prefix = process.argv[2]
+const worker = registerWorker(process.env.III_URL, { workerName: prefix })
+
+const report = (event, details) => process.stdout.write(`${JSON.stringify({ event, ...details })}\n`)
+
+function withoutCaller(payload) {
+  if (payload === null || typeof payload !== 'object' || Array.isArray(payload)) return payload
+  const { _caller_worker_id, ...rest } = payload
+  return rest
+}
+
+const handlers = {
+  echo: async (payload) => ({ echo: withoutCaller(payload) }),
+  nothing: async () => {},
+  event: async () => null,
+  throw: async () => {
+    throw new Error('handler failed on purpose')
+  },
+  slow: (payload) => new Promise((resolve) => setTimeout(() => resolve('late'), payload.ms)),
+}
+
+for (const [name, handler] of Object.entries(handlers)) {
+  worker.registerFunction(`${prefix}::${name}`, (payload) => {
+    report('handled', { function: name, payload: withoutCaller(payload) ?? null })
+    return handler(payload)
+  })
+}
+
+createInterface({ input: process.stdin }).on('line', async (line) => {
+  const { call, function_id, payload, void: fireAndForget } = JSON.parse(line)
+  const action = fireAndForget ? TriggerAction.Void() : undefined
+  try {
+    const result = await worker.trigger({ function_id, payload, action })
+    report('outcome', { call, result: result ?? null })
+  } catch (error) {
+    report('outcome', { call, error: { code: error.code ?? null, message: error.message } })
+  }
+})
