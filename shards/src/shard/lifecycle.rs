@@ -37,7 +37,7 @@ impl Shard {
     /// A socket was accepted for this shard. Returns the slot by which the runtime names it.
     pub fn handle_accepted(&mut self, listener: u16, peer: IpAddr) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.connections.push(Slot { generation: 0, connection: None });
+            self.connections.push(Slot { generation: self.first_generation, connection: None });
             self.connections.len() as u32 - 1
         });
         let entry = &mut self.connections[slot as usize];

@@ -84,6 +84,8 @@ pub struct Shard {
     rng: StdRng,
     connections: Vec<Slot>,
     free: Vec<u32>,
+    /// Generation of a slot that is added.
+    first_generation: u32,
     routes: RouteTable,
     owned: OwnerTable,
     engine_routes: Vec<Rc<Route>>,
@@ -115,6 +117,7 @@ impl Shard {
             rng: StdRng::from_seed(seed),
             connections: Vec::new(),
             free: Vec::new(),
+            first_generation: 0,
             routes: RouteTable::default(),
             owned: OwnerTable::default(),
             engine_routes,
@@ -178,6 +181,30 @@ impl Shard {
     /// What is to be said to a peer. The runtime swaps it for an empty one when the ring has room.
     pub fn outgoing(&mut self, peer: ShardId) -> &mut Batch {
         &mut self.mesh[peer.index()]
+    }
+
+    /// Lets go of memory that served connections which have left.
+    pub fn shrink(&mut self) {
+        // Slots at the end go too; a slot that comes back begins at a generation nobody holds.
+        while self.connections.last().is_some_and(|slot| slot.connection.is_none()) {
+            if let Some(slot) = self.connections.pop() {
+                self.first_generation = self.first_generation.max(slot.generation);
+            }
+        }
+        let slots = self.connections.len() as u32;
+        self.free.retain(|slot| *slot < slots);
+        self.free.shrink_to_fit();
+        self.connections.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+        self.commands.shrink_to_fit();
+        self.spare = Spare::default();
+        self.routes.shrink();
+        self.owned.shrink();
+    }
+
+    /// Slots in the connection table, free ones included.
+    pub fn slot_count(&self) -> usize {
+        self.connections.len()
     }
 
     /// Whether control has asked the shard to stop.
