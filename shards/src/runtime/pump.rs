@@ -127,6 +127,7 @@ impl Pump {
             self.shard.shrink();
             self.sockets.truncate(self.shard.slot_count());
             self.sockets.shrink_to_fit();
+            self.buffers.release_pages();
             (self.shared.settings.trim_memory)();
         }
     }
