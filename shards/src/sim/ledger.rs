@@ -136,7 +136,8 @@ impl Ledger {
             return Err(format!("call {number}: tracked is {}", call.tracked));
         }
         let caller_id = self.links[call.caller].identity.as_ref().map(|(id, _)| id.as_str());
-        if data.is_object() && data["_caller_worker_id"].as_str() != caller_id {
+        // The greeting may be written after the call, in the same turn.
+        if data.is_object() && caller_id.is_some() && data["_caller_worker_id"].as_str() != caller_id {
             return Err(format!("call {number}: the caller is {caller_id:?}"));
         }
         let late = bounced.iter().any(|data| {
@@ -161,7 +162,10 @@ impl Ledger {
             Some("worker_error") => message["error"]["message"].as_str()?.parse().ok(),
             _ => None,
         });
-        let open = |number: &&usize| self.calls[**number].answers == 0;
+        let open = |number: &&usize| {
+            let call = &self.calls[**number];
+            call.tracked && call.answers == 0 && (code == Some("invalid_message")) == (call.target == Target::Malformed)
+        };
         let number = match (said, code) {
             (Some(said), _) => said as usize,
             // Of two calls of one id it is the later one that is refused.

@@ -334,10 +334,13 @@ impl Swarm {
         let mut unique = true;
         if self.dice.chance(8) && !self.ledger.calls.is_empty() {
             // Somebody else's id, or one of its own again.
-            let other = self.dice.below(self.ledger.calls.len());
-            id = self.ledger.calls[other].id;
-            self.ledger.calls[other].unique = false;
-            unique = false;
+            let other = &mut self.ledger.calls[self.dice.below(self.ledger.calls.len())];
+            let actor = |link: usize| self.ledger.links[link].actor;
+            if other.caller == link || actor(other.caller) != actor(link) {
+                id = other.id;
+                other.unique = false;
+                unique = false;
+            }
         }
         let number = self.ledger.called(Call {
             caller: link,
