@@ -28,6 +28,8 @@ pub(super) struct Ghost {
     answer_bytes: usize,
     /// The connection that took over.
     successor: Option<ConnectionId>,
+    /// When it is given up; a timer that fires earlier is one that a handover has made obsolete.
+    until_ms: u64,
 }
 
 impl Shard {
@@ -141,6 +143,7 @@ impl Shard {
             }
         }
         if !worker.pending.is_empty() {
+            let until_ms = self.now.ms + REATTACH_HANDOVER_MS;
             self.ghosts.insert(
                 id,
                 Ghost {
@@ -149,9 +152,10 @@ impl Shard {
                     answers: Vec::new(),
                     answer_bytes: 0,
                     successor: None,
+                    until_ms,
                 },
             );
-            self.timers.add(self.now.ms + REATTACH_HANDOVER_MS, false, Timer::Ghost(id));
+            self.timers.add(until_ms, false, Timer::Ghost(id));
         }
         self.report(Report::Gone { connection: id });
     }
@@ -190,7 +194,8 @@ impl Shard {
             self.ghosts.remove(&id);
         } else {
             // Calls that never end must not keep it for ever.
-            self.timers.add(self.now.ms + 30 * REATTACH_HANDOVER_MS, true, Timer::Ghost(id));
+            ghost.until_ms = self.now.ms + 30 * REATTACH_HANDOVER_MS;
+            self.timers.add(ghost.until_ms, true, Timer::Ghost(id));
         }
         for answer in answers {
             self.send_handed_over(successor, &answer);
@@ -243,7 +248,9 @@ impl Shard {
                         }
                     }
                     Timer::Ghost(id) => {
-                        self.ghosts.remove(&id);
+                        if self.ghosts.get(&id).is_some_and(|ghost| ghost.until_ms <= self.now.ms) {
+                            self.ghosts.remove(&id);
+                        }
                     }
                     Timer::Call(id, invocation_id) => self.handle_call_timeout(id, invocation_id),
                 }
