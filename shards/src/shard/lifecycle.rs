@@ -126,17 +126,6 @@ impl Shard {
                 self.tell_owner_unregistered(Registration { name, provider, claim });
             }
         }
-        let stopped = Outcome::Error {
-            code: codes::INVOCATION_STOPPED,
-            message: codes::INVOCATION_STOPPED_MESSAGE,
-            stacktrace: None,
-        };
-        for (_, in_flight) in worker.in_flight.drain() {
-            // Its own calls to itself die with it.
-            if in_flight.caller != id {
-                self.send_outcome(in_flight.caller, in_flight.invocation_id, &stopped);
-            }
-        }
         for pending in worker.pending.values_mut() {
             if let Some(provider) = pending.provider.take() {
                 pending.route.release(provider);
@@ -156,6 +145,15 @@ impl Shard {
                 },
             );
             self.timers.add(until_ms, false, Timer::Ghost(id));
+        }
+        // After the ghost is made: its own calls to itself end too, and the worker hears of it if it returns.
+        let stopped = Outcome::Error {
+            code: codes::INVOCATION_STOPPED,
+            message: codes::INVOCATION_STOPPED_MESSAGE,
+            stacktrace: None,
+        };
+        for (_, in_flight) in worker.in_flight.drain() {
+            self.send_outcome(in_flight.caller, in_flight.invocation_id, &stopped);
         }
         self.report(Report::Gone { connection: id });
     }
