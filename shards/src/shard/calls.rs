@@ -247,11 +247,13 @@ impl Shard {
             let message = batch.invoke(provider, call);
             batch.messages.push(RingMessage::Invoke(message));
         }
-        if let Some(tracked) = tracked
-            && let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut)
-            && let Some(pending) = worker.pending.get_mut(&tracked)
-        {
-            pending.provider = Some(provider.connection);
+        if let Some(tracked) = tracked {
+            let worker = self.connection_mut(call.caller).and_then(Connection::worker_mut);
+            match worker.and_then(|worker| worker.pending.get_mut(&tracked)) {
+                Some(pending) => pending.provider = Some(provider.connection),
+                // The caller left while the route was resolved, so nothing will give the pick back.
+                None => route.release(provider.connection),
+            }
         }
         Ok(())
     }
@@ -313,8 +315,11 @@ impl Shard {
         if let Some(invocation_id) = call.invoke.invocation_id
             && call.caller != ConnectionId::ENGINE
         {
-            // The caller may have left meanwhile; then nobody waits.
-            let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) else { return };
+            // The caller may have left meanwhile; if it comes back it is told.
+            let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) else {
+                let stopped = Refusal::new(codes::INVOCATION_STOPPED, codes::INVOCATION_STOPPED_MESSAGE);
+                return self.refuse(&call, &stopped);
+            };
             let Some(pending) = worker.pending.get_mut(&invocation_id) else { return };
             pending.retried = true;
             if let Some(provider) = pending.provider.take() {
