@@ -264,10 +264,13 @@ impl Shard {
         // The deadline runs from accept or from the last answer, not from the last byte; an answer re-arms it.
         let timeout = self.settings.listeners[usize::from(connection.listener)].handshake_timeout_ms;
         let answered_ms = connection.progress_ms;
-        if self.now.ms >= answered_ms + timeout {
-            self.detach(id);
-            self.commands.push_back(SocketCommand::Abort(id.slot));
+        let due_ms = answered_ms + timeout;
+        if self.now.ms < due_ms {
+            // The answer left the outbox after this timer was armed. Without another one nothing would end it.
+            return self.timers.add(due_ms, false, Timer::Handshake(id));
         }
+        self.detach(id);
+        self.commands.push_back(SocketCommand::Abort(id.slot));
     }
 
     /// Pings a silent peer, closes a dead or stalled one (PROTO-14, PROTO-70).
