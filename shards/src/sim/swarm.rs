@@ -334,7 +334,8 @@ impl Swarm {
         let mut unique = true;
         if self.dice.chance(8) && !self.ledger.calls.is_empty() {
             // Somebody else's id, or one of its own again.
-            let other = &mut self.ledger.calls[self.dice.below(self.ledger.calls.len())];
+            let other = self.dice.below(self.ledger.calls.len());
+            let other = &mut self.ledger.calls[other];
             let actor = |link: usize| self.ledger.links[link].actor;
             if other.caller == link || actor(other.caller) != actor(link) {
                 id = other.id;
