@@ -53,6 +53,8 @@ pub struct Registered {
     pub id: Rc<str>,
     /// Still registered.
     pub live: bool,
+    /// Times it has been registered.
+    pub round: u32,
 }
 
 /// A call a worker is running.

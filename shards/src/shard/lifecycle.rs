@@ -118,7 +118,7 @@ impl Shard {
 
     fn clean_up(&mut self, id: ConnectionId, mut worker: Worker) {
         let namespace = worker.namespace.clone().unwrap_or_else(|| self.default_namespace.clone());
-        let claim = Claim { worker: worker.id, process: worker.process };
+        let claim = Claim { worker: worker.id, process: worker.process, round: 0 };
         for (index, function) in worker.functions.iter().enumerate() {
             if function.live {
                 let name = self.name(&namespace, &function.id);
@@ -332,7 +332,7 @@ impl Shard {
             RingMessage::Routes(routes) => self.apply_routes(&routes.name, &routes.providers, &routes.elsewhere),
             RingMessage::Register(registration) => self.own_register(&registration),
             RingMessage::Unregister(registration) => self.own_unregister(&registration),
-            RingMessage::Replaced(provider) => self.handle_replaced(provider),
+            RingMessage::Replaced(provider, round) => self.handle_replaced(provider, round),
             RingMessage::Refused(provider, owner) => self.handle_refused(provider, owner),
             RingMessage::HandOver(to, span) => {
                 let answer = Batch::handed_over(bytes, span);
