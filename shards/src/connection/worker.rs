@@ -35,6 +35,9 @@ pub struct Worker {
     pub in_flight: HashMap<Uuid, InFlight>,
     /// Calls this worker made and has no answer to, by its id.
     pub pending: HashMap<Uuid, Pending>,
+    /// Route whose owner is being asked while calls of this worker wait for the answer; later ones queue behind them,
+    /// whatever they call, so that no provider sees them out of order (PROTO-69).
+    pub waits_on: Option<Rc<Route>>,
     /// The first message has been handled: a later `reattach` is too late.
     pub started: bool,
 }
@@ -127,6 +130,7 @@ impl Worker {
             function_index: HashMap::new(),
             in_flight: HashMap::new(),
             pending: HashMap::new(),
+            waits_on: None,
             started: false,
         }
     }
