@@ -38,6 +38,8 @@ pub struct Worker {
     /// Route whose owner is being asked while calls of this worker wait for the answer; later ones queue behind them,
     /// whatever they call, so that no provider sees them out of order (PROTO-69).
     pub waits_on: Option<Rc<Route>>,
+    /// It says it was another connection before, so answers to calls of that one may still be on their way to it.
+    pub continues: bool,
     /// The first message has been handled: a later `reattach` is too late.
     pub started: bool,
 }
@@ -131,6 +133,7 @@ impl Worker {
             in_flight: HashMap::new(),
             pending: HashMap::new(),
             waits_on: None,
+            continues: false,
             started: false,
         }
     }

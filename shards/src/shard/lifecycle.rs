@@ -28,6 +28,8 @@ pub(super) struct Ghost {
     answer_bytes: usize,
     /// The connection that took over.
     successor: Option<ConnectionId>,
+    /// It continued another in its time, whose answers must find their way to the successor.
+    continues: bool,
     /// When it is given up; a timer that fires earlier is one that a handover has made obsolete.
     until_ms: u64,
 }
@@ -131,7 +133,7 @@ impl Shard {
                 pending.route.release(provider);
             }
         }
-        if !worker.pending.is_empty() {
+        if !worker.pending.is_empty() || worker.continues {
             let until_ms = self.now.ms + REATTACH_HANDOVER_MS;
             self.ghosts.insert(
                 id,
@@ -141,6 +143,7 @@ impl Shard {
                     answers: Vec::new(),
                     answer_bytes: 0,
                     successor: None,
+                    continues: worker.continues,
                     until_ms,
                 },
             );
@@ -171,6 +174,7 @@ impl Shard {
         let previous = uuid(envelope.members.previous_worker_id);
         let token = uuid(envelope.members.reattach_token);
         let (Some(previous), Some(token)) = (previous, token) else { return };
+        worker.continues = true;
         connection.gated = Some(Vec::new());
         self.report(Report::Reattach { connection: id, previous, token });
     }
@@ -188,7 +192,7 @@ impl Shard {
         ghost.successor = Some(successor);
         ghost.answer_bytes = 0;
         let answers = std::mem::take(&mut ghost.answers);
-        if ghost.pending.is_empty() {
+        if ghost.is_done() {
             self.ghosts.remove(&id);
         } else {
             // Calls that never end must not keep it for ever.
@@ -202,9 +206,21 @@ impl Shard {
 
     fn send_handed_over(&mut self, to: ConnectionId, answer: &[u8]) {
         if to.shard == self.id {
-            self.write(to, |out| out.extend_from_slice(answer));
+            self.handle_handed_over(to, answer);
         } else {
             self.mesh[to.shard.index()].hand_over(to, answer);
+        }
+    }
+
+    /// An answer to a call of a connection that `to` continues. If `to` is lost as well it goes on to the next.
+    fn handle_handed_over(&mut self, to: ConnectionId, answer: &[u8]) {
+        if self.connection(to).and_then(Connection::worker).is_some() {
+            return self.write(to, |out| out.extend_from_slice(answer));
+        }
+        let Some(ghost) = self.ghosts.get_mut(&to) else { return };
+        match ghost.successor {
+            Some(successor) => self.send_handed_over(successor, answer),
+            None => ghost.keep(to, answer.to_vec()),
         }
     }
 
@@ -217,16 +233,12 @@ impl Shard {
         write_answer(&mut answer, limit, invocation_id, &pending.route.id, outcome, pending.echo.as_deref());
         match ghost.successor {
             Some(successor) => {
-                if ghost.pending.is_empty() {
+                if ghost.is_done() {
                     self.ghosts.remove(&caller);
                 }
                 self.send_handed_over(successor, &answer);
             }
-            None if ghost.answer_bytes + answer.len() <= HANDOVER_BYTES_MAX => {
-                ghost.answer_bytes += answer.len();
-                ghost.answers.push(answer);
-            }
-            None => tracing::warn!(connection = %caller, "dropped a result: its caller has left"),
+            None => ghost.keep(caller, answer),
         }
     }
 
@@ -336,7 +348,7 @@ impl Shard {
             RingMessage::Refused(provider, owner) => self.handle_refused(provider, owner),
             RingMessage::HandOver(to, span) => {
                 let answer = Batch::handed_over(bytes, span);
-                self.write(to, |out| out.extend_from_slice(answer));
+                self.handle_handed_over(to, answer);
             }
             RingMessage::Command(command) => self.handle_command(*command),
             RingMessage::Report(_) => debug_assert!(false, "reports go to the control shard"),
@@ -416,5 +428,22 @@ impl Shard {
                 _ => {}
             }
         }
+    }
+}
+
+// === impl Ghost ===
+
+impl Ghost {
+    /// Nothing can come any more that would have to be passed on.
+    fn is_done(&self) -> bool {
+        self.pending.is_empty() && !self.continues
+    }
+
+    fn keep(&mut self, caller: ConnectionId, answer: Vec<u8>) {
+        if self.answer_bytes + answer.len() > HANDOVER_BYTES_MAX {
+            return tracing::warn!(connection = %caller, "dropped a result: its caller has left");
+        }
+        self.answer_bytes += answer.len();
+        self.answers.push(answer);
     }
 }
