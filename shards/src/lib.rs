@@ -12,5 +12,7 @@ pub mod ring;
 pub mod runtime;
 pub mod settings;
 pub mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod timers;
 pub mod wire;

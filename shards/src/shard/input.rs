@@ -63,7 +63,6 @@ impl Shard {
                         return self.close_socket(id);
                     }
                     head.drain(..head_bytes);
-                    self.timers.add(self.now.ms + listener.handshake_timeout_ms, false, Timer::Handshake(id));
                     let now_ms = self.now.ms;
                     if let Some(connection) = self.connection_mut(id) {
                         connection.progress_ms = now_ms;

@@ -29,6 +29,10 @@ pub(super) struct Ghost {
     answer_bytes: usize,
     /// The connection that took over.
     successor: Option<ConnectionId>,
+    /// It continued another in its time, whose answers must find their way to the successor.
+    continues: bool,
+    /// When it is given up; a timer that fires earlier is one that a handover has made obsolete.
+    until_ms: u64,
 }
 
 impl Shard {
@@ -116,7 +120,7 @@ impl Shard {
 
     fn clean_up(&mut self, id: ConnectionId, mut worker: Worker) {
         let namespace = worker.namespace.clone().unwrap_or_else(|| self.default_namespace.clone());
-        let claim = Claim { worker: worker.id, process: worker.process };
+        let claim = Claim { worker: worker.id, process: worker.process, round: 0 };
         for (index, function) in worker.functions.iter().enumerate() {
             if function.live {
                 let name = self.name(&namespace, &function.id);
@@ -124,23 +128,13 @@ impl Shard {
                 self.tell_owner_unregistered(Registration { name, provider, claim });
             }
         }
-        let stopped = Outcome::Error {
-            code: codes::INVOCATION_STOPPED,
-            message: codes::INVOCATION_STOPPED_MESSAGE,
-            stacktrace: None,
-        };
-        for (_, in_flight) in worker.in_flight.drain() {
-            // Its own calls to itself die with it.
-            if in_flight.caller != id {
-                self.send_outcome(in_flight.caller, in_flight.invocation_id, &stopped);
-            }
-        }
         for pending in worker.pending.values_mut() {
             if let Some(provider) = pending.provider.take() {
                 pending.route.release(provider);
             }
         }
-        if !worker.pending.is_empty() {
+        if !worker.pending.is_empty() || worker.continues {
+            let until_ms = self.now.ms + REATTACH_HANDOVER_MS;
             self.ghosts.insert(
                 id,
                 Ghost {
@@ -149,9 +143,20 @@ impl Shard {
                     answers: Vec::new(),
                     answer_bytes: 0,
                     successor: None,
+                    continues: worker.continues,
+                    until_ms,
                 },
             );
-            self.timers.add(self.now.ms + REATTACH_HANDOVER_MS, false, Timer::Ghost(id));
+            self.timers.add(until_ms, false, Timer::Ghost(id));
+        }
+        // After the ghost is made: its own calls to itself end too, and the worker hears of it if it returns.
+        let stopped = Outcome::Error {
+            code: codes::INVOCATION_STOPPED,
+            message: codes::INVOCATION_STOPPED_MESSAGE,
+            stacktrace: None,
+        };
+        for (_, in_flight) in worker.in_flight.drain() {
+            self.send_outcome(in_flight.caller, in_flight.invocation_id, &stopped);
         }
         self.report(Report::Gone { connection: id });
     }
@@ -169,6 +174,7 @@ impl Shard {
         let previous = uuid(envelope.members.previous_worker_id);
         let token = uuid(envelope.members.reattach_token);
         let (Some(previous), Some(token)) = (previous, token) else { return };
+        worker.continues = true;
         connection.gated = Some(Vec::new());
         self.report(Report::Reattach { connection: id, previous, token });
     }
@@ -186,11 +192,12 @@ impl Shard {
         ghost.successor = Some(successor);
         ghost.answer_bytes = 0;
         let answers = std::mem::take(&mut ghost.answers);
-        if ghost.pending.is_empty() {
+        if ghost.is_done() {
             self.ghosts.remove(&id);
         } else {
             // Calls that never end must not keep it for ever.
-            self.timers.add(self.now.ms + 30 * REATTACH_HANDOVER_MS, true, Timer::Ghost(id));
+            ghost.until_ms = self.now.ms + 30 * REATTACH_HANDOVER_MS;
+            self.timers.add(ghost.until_ms, true, Timer::Ghost(id));
         }
         for answer in answers {
             self.send_handed_over(successor, &answer);
@@ -199,9 +206,21 @@ impl Shard {
 
     fn send_handed_over(&mut self, to: ConnectionId, answer: &[u8]) {
         if to.shard == self.id {
-            self.write(to, |out| out.extend_from_slice(answer));
+            self.handle_handed_over(to, answer);
         } else {
             self.mesh[to.shard.index()].hand_over(to, answer);
+        }
+    }
+
+    /// An answer to a call of a connection that `to` continues. If `to` is lost as well it goes on to the next.
+    fn handle_handed_over(&mut self, to: ConnectionId, answer: &[u8]) {
+        if self.connection(to).and_then(Connection::worker).is_some() {
+            return self.write(to, |out| out.extend_from_slice(answer));
+        }
+        let Some(ghost) = self.ghosts.get_mut(&to) else { return };
+        match ghost.successor {
+            Some(successor) => self.send_handed_over(successor, answer),
+            None => ghost.keep(to, answer.to_vec()),
         }
     }
 
@@ -214,16 +233,12 @@ impl Shard {
         write_answer(&mut answer, limit, invocation_id, &pending.route.id, outcome, pending.echo.as_deref());
         match ghost.successor {
             Some(successor) => {
-                if ghost.pending.is_empty() {
+                if ghost.is_done() {
                     self.ghosts.remove(&caller);
                 }
                 self.send_handed_over(successor, &answer);
             }
-            None if ghost.answer_bytes + answer.len() <= HANDOVER_BYTES_MAX => {
-                ghost.answer_bytes += answer.len();
-                ghost.answers.push(answer);
-            }
-            None => tracing::warn!(connection = %caller, "dropped a result: its caller has left"),
+            None => ghost.keep(caller, answer),
         }
     }
 
@@ -243,7 +258,9 @@ impl Shard {
                         }
                     }
                     Timer::Ghost(id) => {
-                        self.ghosts.remove(&id);
+                        if self.ghosts.get(&id).is_some_and(|ghost| ghost.until_ms <= self.now.ms) {
+                            self.ghosts.remove(&id);
+                        }
                     }
                     Timer::Call(id, invocation_id) => self.handle_call_timeout(id, invocation_id),
                 }
@@ -259,10 +276,13 @@ impl Shard {
         // The deadline runs from accept or from the last answer, not from the last byte; an answer re-arms it.
         let timeout = self.settings.listeners[usize::from(connection.listener)].handshake_timeout_ms;
         let answered_ms = connection.progress_ms;
-        if self.now.ms >= answered_ms + timeout {
-            self.detach(id);
-            self.commands.push_back(SocketCommand::Abort(id.slot));
+        let due_ms = answered_ms + timeout;
+        if self.now.ms < due_ms {
+            // The answer left the outbox after this timer was armed. Without another one nothing would end it.
+            return self.timers.add(due_ms, false, Timer::Handshake(id));
         }
+        self.detach(id);
+        self.commands.push_back(SocketCommand::Abort(id.slot));
     }
 
     /// Pings a silent peer, closes a dead or stalled one (PROTO-14, PROTO-70).
@@ -324,11 +344,11 @@ impl Shard {
             RingMessage::Routes(routes) => self.apply_routes(&routes.name, &routes.providers, &routes.elsewhere),
             RingMessage::Register(registration) => self.own_register(&registration),
             RingMessage::Unregister(registration) => self.own_unregister(&registration),
-            RingMessage::Replaced(provider) => self.handle_replaced(provider),
+            RingMessage::Replaced(provider, round) => self.handle_replaced(provider, round),
             RingMessage::Refused(provider, owner) => self.handle_refused(provider, owner),
             RingMessage::HandOver(to, span) => {
                 let answer = Batch::handed_over(bytes, span);
-                self.write(to, |out| out.extend_from_slice(answer));
+                self.handle_handed_over(to, answer);
             }
             RingMessage::Command(command) => self.handle_command(*command),
             RingMessage::Report(_) => debug_assert!(false, "reports go to the control shard"),
@@ -408,5 +428,22 @@ impl Shard {
                 _ => {}
             }
         }
+    }
+}
+
+// === impl Ghost ===
+
+impl Ghost {
+    /// Nothing can come any more that would have to be passed on.
+    fn is_done(&self) -> bool {
+        self.pending.is_empty() && !self.continues
+    }
+
+    fn keep(&mut self, caller: ConnectionId, answer: Vec<u8>) {
+        if self.answer_bytes + answer.len() > HANDOVER_BYTES_MAX {
+            return tracing::warn!(connection = %caller, "dropped a result: its caller has left");
+        }
+        self.answer_bytes += answer.len();
+        self.answers.push(answer);
     }
 }

@@ -26,8 +26,9 @@ pub enum RingMessage {
     Register(Box<Registration>),
     /// Home → owner: it no longer does.
     Unregister(Box<Registration>),
-    /// Owner → home: the registration was replaced by another of the same process, or taken over.
-    Replaced(ProviderId),
+    /// Owner → home: the registration was replaced by another of the same process, or taken over. With the round of
+    /// the claim that lost: the home may have registered again meanwhile.
+    Replaced(ProviderId, u32),
     /// Owner → home: the registration was refused; the worker is told who has the function.
     Refused(ProviderId, Uuid),
     /// Old home → new home of a worker that reattached: a message to it, encoded.
