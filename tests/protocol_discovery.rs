@@ -319,3 +319,23 @@ fn one_finds_oneself_at_once() {
         }
     });
 }
+
+// What discovery lists can be called, by anyone who saw it listed.
+#[test]
+fn what_is_listed_is_callable() {
+    let engine = Engine::start(16);
+    let mut probes: Vec<_> = (0..4).map(|_| worker(&engine, "probe", Some(CURRENT))).collect();
+    for round in 0..200 {
+        let id = format!("listed::{round}");
+        let mut provider = RawWorker::named(&engine, "provider");
+        provider.register(&id);
+        let probe = &mut probes[round % 4];
+        support::eventually("the function is listed", || {
+            (!functions(probe, json!({"prefix": id})).is_empty()).then_some(())
+        });
+        let call = probe.invoke(&id, json!({}));
+        let delivery = provider.expect("invokefunction");
+        provider.answer(&delivery, json!(round));
+        assert_eq!(probe.result(&call), Ok(json!(round)));
+    }
+}

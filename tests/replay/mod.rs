@@ -9,7 +9,7 @@ mod connection;
 mod http;
 mod row;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -263,9 +263,10 @@ impl Replay<'_> {
             }
             differences.dedup();
             if !self.pump(deadline) {
-                let inbox: VecDeque<_> = candidates.iter().flat_map(|name| &self.connections[name].inbox).collect();
+                let waiting: Vec<_> = self.connections.iter().map(|(name, one)| (name, &one.inbox)).collect();
+                let waiting = format!("{waiting:?}");
                 let filled = self.variables.fill(expected);
-                return Err(format!("expected {filled}\nwaiting frames: {inbox:?}\ndifferences: {differences:#?}"));
+                return Err(format!("expected {filled}\nwaiting frames: {waiting}\ndifferences: {differences:#?}"));
             }
         }
     }
