@@ -21,6 +21,7 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     warn_of_missing_workers(&loaded);
     // Signals first: one that arrives while the engine starts must not kill it half-way.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot handle signals: {error}"))?;
+    let settings = Settings { trim_memory: crate::memory::trim, ..settings };
     let engine = Engine::start(settings).map_err(|error| error.to_string())?;
     for address in engine.addresses().iter().flatten() {
         tracing::info!("Engine listening on address: {address}");

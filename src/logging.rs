@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Lines that may wait for the writer.
-const LINES_MAX: usize = 65_536;
+const LINES_MAX: usize = 16_384;
 /// What is logged unless `RUST_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "info,glommio=warn";
 

@@ -240,7 +240,8 @@ fn workers_are_filtered_and_ordered() {
     each_shard_count(|engine| {
         let _silent = RawWorker::connect(engine);
         let names = ["w-c", "w-a", "w-b"];
-        let _workers: Vec<_> = names.iter().map(|name| RawWorker::serving(engine, name, &[&format!("{name}::f")])).collect();
+        let _workers: Vec<_> =
+            names.iter().map(|name| RawWorker::serving(engine, name, &[&format!("{name}::f")])).collect();
         let mut python = RawWorker::connect(engine);
         python.announce(json!({"runtime": "python", "version": "0.11.6", "name": "w-python"}));
         python.round_trip();

@@ -61,9 +61,9 @@ pub const CHANNELS_INCOMPLETE_MAX: usize = 1 << 16;
 /// Bytes of telemetry that may wait in one batch for the sink. One message always fits.
 pub const TELEMETRY_BATCH_BYTES_MAX: usize = 8 << 20;
 /// Largest buffer kept for reuse, in bytes.
-pub const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
-/// Buffers kept for reuse per shard.
-pub const SPARE_BUFFERS_MAX: usize = 128;
+pub const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of buffers kept for reuse per shard.
+pub const SPARE_BYTES_MAX: usize = 4 << 20;
 
 const _: () = assert!(FRAME_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAGMENT_BYTES <= PYTHON_LEGACY_MESSAGE_BYTES_MAX);

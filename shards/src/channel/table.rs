@@ -176,6 +176,12 @@ impl ChannelTable {
         self.events.pop_front()
     }
 
+    /// Lets go of memory that served channels which are gone.
+    pub fn shrink(&mut self) {
+        self.channels.shrink_to_fit();
+        self.events.shrink_to_fit();
+    }
+
     /// Number of channels.
     pub fn len(&self) -> usize {
         self.channels.len()

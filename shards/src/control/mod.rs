@@ -293,6 +293,14 @@ impl Control {
         &self.telemetry
     }
 
+    /// Lets go of memory that served workers which have left.
+    pub fn shrink(&mut self) {
+        let now_ms = self.now.ms;
+        self.lost.retain(|_, lost| lost.until_ms > now_ms);
+        self.lost.shrink_to_fit();
+        self.by_worker_id.shrink_to_fit();
+    }
+
     /// Asks every shard to stop.
     pub fn stop(&mut self) {
         for peer in 0..self.settings.shards {

@@ -150,6 +150,11 @@ impl OwnerTable {
         namespaces
     }
 
+    /// Lets go of room for functions that are gone.
+    pub fn shrink(&mut self) {
+        self.table.shrink_to_fit(|function| function.hash);
+    }
+
     /// Number of functions with a provider.
     pub fn len(&self) -> usize {
         self.table.len()

@@ -36,6 +36,14 @@ pub(super) struct Channels {
     telling: bool,
 }
 
+impl Channels {
+    /// Lets go of memory that served channels which are gone.
+    pub(super) fn shrink(&mut self) {
+        self.table.shrink();
+        self.in_process.shrink_to_fit();
+    }
+}
+
 /// What opens a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelKey {
@@ -275,7 +283,10 @@ impl Shard {
                 let Some(EndState::Reading(reading)) = self.end_state(id) else { return };
                 reading.queued.add(Amount::one(piece.bytes.len()));
                 let opcode = if piece.text { Data::Text } else { Data::Binary };
-                self.write(id, |out| frame::write_message(out, opcode, |out| out.extend_from_slice(&piece.bytes)));
+                let bytes = &piece.bytes;
+                self.write(id, |out| {
+                    frame::write_message(out, opcode, bytes.len(), |out| out.extend_from_slice(bytes))
+                });
             }
             ChannelEvent::Ended(leaving) => self.finish_reader(id, leaving),
             ChannelEvent::Taken(amount) => {

@@ -3,6 +3,7 @@
 use super::calls::write_answer;
 use super::mesh::{Batch, Registration, RingMessage};
 use super::{Shard, Slot, SocketCommand};
+use crate::connection::outbox::Spare;
 use crate::connection::worker::{Pending, Worker};
 use crate::connection::{Connection, Stage};
 use crate::control::{Command, Report};
@@ -38,7 +39,7 @@ impl Shard {
     /// A socket was accepted for this shard. Returns the slot by which the runtime names it.
     pub fn handle_accepted(&mut self, listener: u16, peer: IpAddr) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.connections.push(Slot { generation: 0, connection: None });
+            self.connections.push(Slot { generation: self.first_generation, connection: None });
             self.connections.len() as u32 - 1
         });
         let entry = &mut self.connections[slot as usize];
@@ -118,8 +119,7 @@ impl Shard {
         if let Some(connection) = self.connection_mut(id)
             && !matches!(connection.stage, Stage::Closing)
         {
-            let mut spare = Vec::new();
-            let (out, _) = connection.outbox.open(&mut spare);
+            let (out, _) = connection.outbox.open(&mut Spare::default());
             frame::write_close(out, Some(CloseCode::Restart), "output is not being read");
             self.close_socket(id);
         }

@@ -311,7 +311,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.messages.clear();
         self.boxed_bytes = 0;
-        if self.bytes.capacity() > 4 * crate::limits::SPARE_BUFFER_BYTES_MAX {
+        if self.bytes.capacity() > crate::limits::SPARE_BUFFER_BYTES_MAX {
             self.bytes = Vec::new();
         }
         self.bytes.clear();

@@ -12,10 +12,11 @@ pub mod mesh;
 mod registration;
 mod telemetry;
 
+use crate::connection::outbox::Spare;
 use crate::connection::{Connection, Stage};
 use crate::control::Report;
 use crate::ids::{ConnectionId, ShardId};
-use crate::limits::{MESH_BYTES_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
+use crate::limits::MESH_BYTES_MAX;
 use crate::registry::FunctionHasher;
 use crate::registry::owner::OwnerTable;
 use crate::registry::routes::{Route, RouteTable};
@@ -89,6 +90,8 @@ pub struct Shard {
     rng: StdRng,
     connections: Vec<Slot>,
     free: Vec<u32>,
+    /// Generation of a slot that is added.
+    first_generation: u32,
     routes: RouteTable,
     owned: OwnerTable,
     engine_routes: Vec<Rc<Route>>,
@@ -100,7 +103,7 @@ pub struct Shard {
     timers: Timers,
     dirty: Vec<u32>,
     commands: VecDeque<SocketCommand>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     counters: Counters,
     stopping: bool,
 }
@@ -121,6 +124,7 @@ impl Shard {
             rng: StdRng::from_seed(seed),
             connections: Vec::new(),
             free: Vec::new(),
+            first_generation: 0,
             routes: RouteTable::default(),
             owned: OwnerTable::default(),
             engine_routes,
@@ -131,7 +135,7 @@ impl Shard {
             timers: Timers::default(),
             dirty: Vec::new(),
             commands: VecDeque::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             counters: Counters::default(),
             stopping: false,
         }
@@ -168,11 +172,8 @@ impl Shard {
     }
 
     /// The buffer of `take_output` has been sent (or its socket is dead). It is kept for reuse.
-    pub fn handle_sent(&mut self, slot: u32, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
+    pub fn handle_sent(&mut self, slot: u32, buffer: Vec<u8>) {
+        self.spare.put(buffer);
         let now_ms = self.now.ms;
         if let Some(connection) = self.connections.get_mut(slot as usize).and_then(|slot| slot.connection.as_mut()) {
             connection.progress_ms = now_ms;
@@ -197,6 +198,31 @@ impl Shard {
     /// What is to be said to a peer. The runtime swaps it for an empty one when the ring has room.
     pub fn outgoing(&mut self, peer: ShardId) -> &mut Batch {
         &mut self.mesh[peer.index()]
+    }
+
+    /// Lets go of memory that served connections which have left.
+    pub fn shrink(&mut self) {
+        // Slots at the end go too; a slot that comes back begins at a generation nobody holds.
+        while self.connections.last().is_some_and(|slot| slot.connection.is_none()) {
+            if let Some(slot) = self.connections.pop() {
+                self.first_generation = self.first_generation.max(slot.generation);
+            }
+        }
+        let slots = self.connections.len() as u32;
+        self.free.retain(|slot| *slot < slots);
+        self.free.shrink_to_fit();
+        self.connections.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+        self.commands.shrink_to_fit();
+        self.spare = Spare::default();
+        self.routes.shrink();
+        self.owned.shrink();
+        self.channels.shrink();
+    }
+
+    /// Slots in the connection table, free ones included.
+    pub fn slot_count(&self) -> usize {
+        self.connections.len()
     }
 
     /// Whether control has asked the shard to stop.
