@@ -416,6 +416,17 @@ fn a_close_behind_held_messages_is_not_a_loss() {
     assert_eq!(mesh.read(reader), [text("0"), text("1"), Seen::Close(None)]);
 }
 
+// PROTO-17
+#[test]
+fn a_close_is_echoed_to_a_peer_that_ends_its_side_at_once() {
+    let mut mesh = Mesh::new();
+    let (writer, _) = mesh.pair(0, 8);
+    mesh.receive(writer, close_frame(1000));
+    mesh.eof(writer);
+    assert_eq!(mesh.commanded(writer), [SocketCommand::Close(writer.slot)], "not cut");
+    assert_eq!(mesh.read(writer), [Seen::Close(Some(1000))]);
+}
+
 // PROTO-11, PROTO-115
 #[test]
 fn a_writer_that_breaks_the_protocol_is_closed_and_its_reader_told() {

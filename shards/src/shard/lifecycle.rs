@@ -54,6 +54,10 @@ impl Shard {
     pub fn handle_eof(&mut self, slot: u32) {
         let Some(entry) = self.connections.get_mut(slot as usize) else { return };
         let Some(connection) = entry.connection.as_mut() else { return };
+        if matches!(connection.stage, Stage::Closing) {
+            // A peer may end its side right behind its Close frame; ours is still to be sent (PROTO-17).
+            return;
+        }
         let id = connection.id;
         self.finish_writer(id);
         self.detach(id);
