@@ -269,6 +269,9 @@ impl Pump {
             || (completion.result < 0
                 && !matches!(-completion.result, libc::ENOBUFS | libc::ECANCELED | libc::EAGAIN | libc::EINTR));
         if failed {
+            if let Some(socket) = self.socket(slot) {
+                socket.ended = true;
+            }
             match state {
                 State::Open => self.shard.handle_eof(slot),
                 _ => self.kill(slot),
@@ -310,7 +313,10 @@ impl Pump {
         }
         match self.shard.take_output(slot) {
             Some(buffer) => socket.send(buffer, slot, &mut self.ring),
-            None if socket.state == State::Flushing => socket.finish_writing(),
+            None if socket.state == State::Flushing => {
+                socket.finish_writing();
+                self.reap(slot);
+            }
             None => {}
         }
     }

@@ -537,6 +537,9 @@ impl Shard {
         if function == EngineFunction::WorkersRegister {
             return self.announce(id, tracked.map(|tracked| (tracked, echo_of(envelope))), data);
         }
+        if function == EngineFunction::ChannelsCreate {
+            return self.answer_create_channel(id, tracked.map(|tracked| (tracked, echo_of(envelope))), data);
+        }
         if let Some(tracked) = tracked {
             let route = self.engine_routes[function as usize].clone();
             let echo = echo_of(envelope).map(Box::new);

@@ -8,7 +8,9 @@ use crate::connection::worker::{Pending, Worker};
 use crate::connection::{Connection, Stage};
 use crate::control::{Command, Report};
 use crate::ids::{ConnectionId, ShardId};
-use crate::limits::{CLOSE_LINGER_MS, HANDOVER_BYTES_MAX, REATTACH_HANDOVER_MS};
+use crate::limits::{
+    CHANNEL_OUTBOX_BYTES_MAX, CHANNEL_STALL_FACTOR, CLOSE_LINGER_MS, HANDOVER_BYTES_MAX, REATTACH_HANDOVER_MS,
+};
 use crate::registry::owner::Claim;
 use crate::timers::Timer;
 use crate::wire::encode::{self, Outcome, Value};
@@ -56,7 +58,12 @@ impl Shard {
     pub fn handle_eof(&mut self, slot: u32) {
         let Some(entry) = self.connections.get_mut(slot as usize) else { return };
         let Some(connection) = entry.connection.as_mut() else { return };
+        if matches!(connection.stage, Stage::Closing) {
+            // A peer may end its side right behind its Close frame; ours is still to be sent (PROTO-17).
+            return;
+        }
         let id = connection.id;
+        self.finish_writer(id);
         self.detach(id);
         self.commands.push_back(SocketCommand::Abort(slot));
     }
@@ -80,20 +87,39 @@ impl Shard {
 
     /// Ends a connection after its output, without a Close frame.
     pub(super) fn close_socket(&mut self, id: ConnectionId) {
+        self.close_socket_within(id, CLOSE_LINGER_MS);
+    }
+
+    /// The same, with another limit to how long the peer may take.
+    pub(super) fn close_socket_within(&mut self, id: ConnectionId, linger_ms: u64) {
         if self.connection(id).is_none_or(|connection| matches!(connection.stage, Stage::Closing)) {
             return;
         }
         self.detach(id);
         self.commands.push_back(SocketCommand::Close(id.slot));
-        self.timers.add(self.now.ms + CLOSE_LINGER_MS, false, Timer::Linger(id));
+        self.timers.add(self.now.ms + linger_ms, false, Timer::Linger(id));
+    }
+
+    /// An outbox is over its bound. That of a channel has its own: a window, whatever the setting for workers.
+    #[cold]
+    pub(super) fn handle_overfull(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        let is_channel = matches!(connection.stage, Stage::Channel(_));
+        if !is_channel || connection.outbox.bytes() > CHANNEL_OUTBOX_BYTES_MAX {
+            self.close_stalled(id);
+        }
     }
 
     /// The peer takes nothing any more.
     pub(super) fn close_stalled(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection_mut(id) else { return };
         tracing::warn!(connection = %id, "closing connection: its output is not being read");
-        if let Some(connection) = self.connection_mut(id) {
-            connection.outbox.discard();
+        if matches!(connection.stage, Stage::Finishing) {
+            // A Close frame is queued already, behind what is not being read.
+            self.detach(id);
+            return self.commands.push_back(SocketCommand::Abort(id.slot));
         }
+        connection.outbox.discard();
         self.write_close_stalled(id);
     }
 
@@ -113,8 +139,10 @@ impl Shard {
         let stage = std::mem::replace(&mut connection.stage, Stage::Closing);
         connection.reader = frame::Reader::default();
         connection.gated = None;
-        if let Stage::Worker(worker) = stage {
-            self.clean_up(id, *worker);
+        match stage {
+            Stage::Worker(worker) => self.clean_up(id, *worker),
+            Stage::Channel(end) => self.leave_channel(id, *end),
+            _ => {}
         }
     }
 
@@ -262,6 +290,7 @@ impl Shard {
                             self.ghosts.remove(&id);
                         }
                     }
+                    Timer::ChannelSweep => self.sweep_channels(),
                     Timer::Call(id, invocation_id) => self.handle_call_timeout(id, invocation_id),
                 }
             }
@@ -293,13 +322,24 @@ impl Shard {
         if matches!(connection.stage, Stage::Closing | Stage::Handshake(_)) {
             return;
         }
-        let silent_ms = now_ms.saturating_sub(connection.received_ms);
+        // Silence means nothing while back-pressure is at work: a writer we do not read cannot be heard, and a
+        // reader that is busy with what it has does not answer pings. Both are bounded by the reader's progress.
+        let held_up = match &connection.stage {
+            Stage::Channel(end) => end.is_held_up(),
+            Stage::Finishing => true,
+            _ => false,
+        };
+        let silent_ms = if held_up { 0 } else { now_ms.saturating_sub(connection.received_ms) };
         let stalled_ms = if connection.outbox.is_empty() { 0 } else { now_ms.saturating_sub(connection.progress_ms) };
+        let stalled_peer_ms = match connection.stage {
+            Stage::Channel(_) | Stage::Finishing => settings.stalled_peer_ms * CHANNEL_STALL_FACTOR,
+            _ => settings.stalled_peer_ms,
+        };
         if settings.idle_timeout_ms > 0 && silent_ms >= settings.idle_timeout_ms {
             tracing::info!(connection = %id, "closing connection: nothing received for {silent_ms} ms");
             return self.close(id, Some(CloseCode::Restart), "nothing received");
         }
-        if settings.stalled_peer_ms > 0 && stalled_ms >= settings.stalled_peer_ms {
+        if stalled_peer_ms > 0 && stalled_ms >= stalled_peer_ms {
             return self.close_stalled(id);
         }
         if settings.ping_interval_ms > 0 && silent_ms >= settings.ping_interval_ms && !connection.pinged {
@@ -314,8 +354,8 @@ impl Shard {
         if settings.idle_timeout_ms > 0 {
             wait_ms = wait_ms.min(settings.idle_timeout_ms - silent_ms);
         }
-        if stalled_ms > 0 && settings.stalled_peer_ms > 0 {
-            wait_ms = wait_ms.min(settings.stalled_peer_ms - stalled_ms);
+        if stalled_ms > 0 && stalled_peer_ms > 0 {
+            wait_ms = wait_ms.min(stalled_peer_ms - stalled_ms);
         }
         self.timers.add(now_ms + wait_ms.max(1), true, Timer::Liveness(id));
     }
@@ -350,6 +390,7 @@ impl Shard {
                 let answer = Batch::handed_over(bytes, span);
                 self.handle_handed_over(to, answer);
             }
+            RingMessage::Channel(message) => self.handle_channel_message(message),
             RingMessage::Command(command) => self.handle_command(*command),
             RingMessage::Report(_) => debug_assert!(false, "reports go to the control shard"),
         }
@@ -421,10 +462,10 @@ impl Shard {
         }
         for id in ids {
             match self.connection(id).map(|connection| &connection.stage) {
-                Some(Stage::Worker(_) | Stage::Telemetry) => {
+                Some(Stage::Worker(_) | Stage::Telemetry | Stage::Channel(_)) => {
                     self.close(id, Some(CloseCode::Restart), "the engine is stopping");
                 }
-                Some(Stage::Handshake(_)) => self.close_socket(id),
+                Some(Stage::Handshake(_) | Stage::Finishing) => self.close_socket(id),
                 _ => {}
             }
         }

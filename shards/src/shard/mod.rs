@@ -5,10 +5,12 @@
 //! code runs under the simulator. Invariant: handling one input never waits for another shard.
 
 mod calls;
+pub mod channels;
 mod input;
 mod lifecycle;
 pub mod mesh;
 mod registration;
+mod telemetry;
 
 use crate::connection::outbox::Spare;
 use crate::connection::{Connection, Stage};
@@ -20,6 +22,8 @@ use crate::registry::owner::OwnerTable;
 use crate::registry::routes::{Route, RouteTable};
 use crate::settings::Settings;
 use crate::timers::Timers;
+use crate::wire::telemetry::PerSignal;
+use channels::Channels;
 use lifecycle::Ghost;
 use mesh::{Batch, RingMessage};
 use rand::rngs::StdRng;
@@ -64,8 +68,10 @@ pub struct Counters {
     pub stray_results: u64,
     /// Calls refused because an outbox or a ring was full.
     pub overloaded: u64,
-    /// Telemetry frames received.
-    pub telemetry_frames: u64,
+    /// Telemetry frames accepted.
+    pub telemetry_frames: PerSignal,
+    /// Of these, dropped because the sink was behind.
+    pub telemetry_dropped: u64,
     /// Connections closed for breaking the protocol or a limit.
     pub violations: u64,
 }
@@ -93,6 +99,7 @@ pub struct Shard {
     /// What is to be said to each peer; the last is the control shard.
     mesh: Vec<Batch>,
     ghosts: HashMap<ConnectionId, Ghost>,
+    channels: Channels,
     timers: Timers,
     dirty: Vec<u32>,
     commands: VecDeque<SocketCommand>,
@@ -124,6 +131,7 @@ impl Shard {
             default_namespace: crate::registry::DEFAULT_NAMESPACE.into(),
             mesh: (0..peers).map(|_| Batch::default()).collect(),
             ghosts: HashMap::new(),
+            channels: Channels::default(),
             timers: Timers::default(),
             dirty: Vec::new(),
             commands: VecDeque::new(),
@@ -155,7 +163,12 @@ impl Shard {
 
     /// Bytes to send for a slot now; `None` while an earlier buffer is on its way or nothing is queued.
     pub fn take_output(&mut self, slot: u32) -> Option<Vec<u8>> {
-        self.connections.get_mut(slot as usize)?.connection.as_mut()?.outbox.take()
+        let connection = self.connections.get_mut(slot as usize)?.connection.as_mut()?;
+        let output = connection.outbox.take()?;
+        if let Stage::Channel(end) = &mut connection.stage {
+            Self::note_output_taken(end);
+        }
+        Some(output)
     }
 
     /// The buffer of `take_output` has been sent (or its socket is dead). It is kept for reuse.
@@ -166,6 +179,10 @@ impl Shard {
             connection.progress_ms = now_ms;
             if connection.outbox.sent() {
                 self.dirty.push(slot);
+            }
+            if matches!(connection.stage, Stage::Channel(_) | Stage::Finishing) {
+                let id = connection.id;
+                self.note_output_sent(id);
             }
         }
     }
@@ -200,6 +217,7 @@ impl Shard {
         self.spare = Spare::default();
         self.routes.shrink();
         self.owned.shrink();
+        self.channels.shrink();
     }
 
     /// Slots in the connection table, free ones included.
@@ -232,6 +250,7 @@ impl Shard {
             routes: self.routes.len(),
             owned: self.owned.len(),
             ghosts: self.ghosts.len(),
+            channels: self.channels.table.len(),
         }
     }
 
@@ -263,7 +282,7 @@ impl Shard {
     fn write(&mut self, id: ConnectionId, body: impl FnOnce(&mut Vec<u8>)) {
         let Some(slot) = self.connections.get_mut(id.slot as usize) else { return };
         let Some(connection) = slot.connection.as_deref_mut().filter(|connection| connection.id == id) else { return };
-        if matches!(connection.stage, Stage::Closing) {
+        if matches!(connection.stage, Stage::Closing | Stage::Finishing) {
             return;
         }
         if connection.outbox.is_empty() {
@@ -275,7 +294,7 @@ impl Shard {
             self.dirty.push(id.slot);
         }
         if connection.outbox.bytes() > self.settings.outbox_bytes_max / 4 * 5 {
-            self.close_stalled(id);
+            self.handle_overfull(id);
         }
     }
 
@@ -306,4 +325,6 @@ pub struct Residue {
     pub owned: usize,
     /// Lost connections whose calls wait for a reattach.
     pub ghosts: usize,
+    /// Channels owned.
+    pub channels: usize,
 }
