@@ -38,6 +38,18 @@ pub const REATTACH_HANDOVER_MS: u64 = 10_000;
 pub const HANDOVER_BYTES_MAX: usize = 8 << 20;
 /// How long a closing connection may take to read what is left, in milliseconds.
 pub const CLOSE_LINGER_MS: u64 = 1_000;
+/// How often control tries to fire a function whose registration has not reached its owner.
+pub const FIRE_ATTEMPTS_MAX: u8 = 10;
+/// Pause between those tries, in milliseconds.
+pub const FIRE_RETRY_MS: u64 = 20;
+/// How long a caller of `engine::register_trigger` waits for the provider, in milliseconds (PROTO-102).
+pub const TRIGGER_ANSWER_MS: u64 = 10_000;
+/// Changes of the function set within this time become one event, in milliseconds (ENG-45).
+pub const FUNCTIONS_CHANGED_COALESCE_MS: u64 = 100;
+/// Shortest time between two `functions_changed` events of one trigger, in milliseconds (ENG-45).
+pub const FUNCTIONS_CHANGED_INTERVAL_MS: u64 = 1_000;
+/// Services kept; workers never take them back (PROTO-110).
+pub const SERVICES_MAX: usize = 10_000;
 /// Largest buffer kept for reuse, in bytes.
 pub const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Buffers kept for reuse per shard.

@@ -343,6 +343,7 @@ impl Shard {
             Command::OpenGate { connection } => {
                 if self.connection(connection).and_then(Connection::worker).is_some_and(|w| w.namespace.is_some()) {
                     self.release_parked(connection);
+                    self.report(Report::Settled { connection });
                 }
                 self.open_gate(connection);
             }
@@ -363,9 +364,7 @@ impl Shard {
             }
             Command::Evict { connection, successor } => self.evict(connection, successor),
             Command::HandOver { lost, successor } => self.hand_over(lost, successor),
-            Command::Fire { namespace, function_id, data, metadata } => {
-                self.fire(&namespace, &function_id, &data, metadata.as_deref());
-            }
+            Command::Fire(firing) => self.fire(firing),
             Command::CountLoad { query } => {
                 let load = self
                     .connections
