@@ -50,6 +50,9 @@ fn refuse_what_would_be_ignored(settings: &Settings) -> Result<(), String> {
 }
 
 fn warn_of_missing_workers(loaded: &Loaded) {
+    if loaded.source.file.is_none() {
+        return;
+    }
     let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {
         let missing = match &worker.kind {

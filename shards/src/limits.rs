@@ -51,9 +51,9 @@ pub const FUNCTIONS_CHANGED_INTERVAL_MS: u64 = 1_000;
 /// Services kept; workers never take them back (PROTO-110).
 pub const SERVICES_MAX: usize = 10_000;
 /// Largest buffer kept for reuse, in bytes.
-pub const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
-/// Buffers kept for reuse per shard.
-pub const SPARE_BUFFERS_MAX: usize = 128;
+pub const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of buffers kept for reuse per shard.
+pub const SPARE_BYTES_MAX: usize = 4 << 20;
 
 const _: () = assert!(FRAME_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAGMENT_BYTES <= PYTHON_LEGACY_MESSAGE_BYTES_MAX);

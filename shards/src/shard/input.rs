@@ -164,7 +164,7 @@ impl Shard {
     fn fail(&mut self, id: ConnectionId, error: &WireError) {
         self.counters.violations += 1;
         tracing::warn!(connection = %id, "closing connection: {error}");
-        self.close(id, Some(error.code.clone()), &error.reason);
+        self.close(id, Some(error.code), &error.reason);
     }
 
     #[inline]

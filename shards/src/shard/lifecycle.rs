@@ -3,6 +3,7 @@
 use super::calls::write_answer;
 use super::mesh::{Batch, Registration, RingMessage};
 use super::{Shard, Slot, SocketCommand};
+use crate::connection::outbox::Spare;
 use crate::connection::worker::{Pending, Worker};
 use crate::connection::{Connection, Stage};
 use crate::control::{Command, Report};
@@ -96,8 +97,7 @@ impl Shard {
         if let Some(connection) = self.connection_mut(id)
             && !matches!(connection.stage, Stage::Closing)
         {
-            let mut spare = Vec::new();
-            let (out, _) = connection.outbox.open(&mut spare);
+            let (out, _) = connection.outbox.open(&mut Spare::default());
             frame::write_close(out, Some(CloseCode::Restart), "output is not being read");
             self.close_socket(id);
         }

@@ -253,7 +253,7 @@ impl Batch {
     /// Empties the batch, keeping modest buffers for the next turn.
     pub fn clear(&mut self) {
         self.messages.clear();
-        if self.bytes.capacity() > 4 * crate::limits::SPARE_BUFFER_BYTES_MAX {
+        if self.bytes.capacity() > crate::limits::SPARE_BUFFER_BYTES_MAX {
             self.bytes = Vec::new();
         }
         self.bytes.clear();

@@ -10,10 +10,11 @@ mod lifecycle;
 pub mod mesh;
 mod registration;
 
+use crate::connection::outbox::Spare;
 use crate::connection::{Connection, Stage};
 use crate::control::Report;
 use crate::ids::{ConnectionId, ShardId};
-use crate::limits::{MESH_BYTES_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
+use crate::limits::MESH_BYTES_MAX;
 use crate::registry::FunctionHasher;
 use crate::registry::owner::OwnerTable;
 use crate::registry::routes::{Route, RouteTable};
@@ -93,7 +94,7 @@ pub struct Shard {
     timers: Timers,
     dirty: Vec<u32>,
     commands: VecDeque<SocketCommand>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     counters: Counters,
     stopping: bool,
 }
@@ -123,7 +124,7 @@ impl Shard {
             timers: Timers::default(),
             dirty: Vec::new(),
             commands: VecDeque::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             counters: Counters::default(),
             stopping: false,
         }
@@ -155,11 +156,8 @@ impl Shard {
     }
 
     /// The buffer of `take_output` has been sent (or its socket is dead). It is kept for reuse.
-    pub fn handle_sent(&mut self, slot: u32, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
+    pub fn handle_sent(&mut self, slot: u32, buffer: Vec<u8>) {
+        self.spare.put(buffer);
         let now_ms = self.now.ms;
         if let Some(connection) = self.connections.get_mut(slot as usize).and_then(|slot| slot.connection.as_mut()) {
             connection.progress_ms = now_ms;

@@ -77,12 +77,12 @@ impl Shard {
             Some(other) => other.into(),
         };
         let moves = worker.namespace_by_grace && worker.namespace.as_ref() != Some(&wanted);
-        if worker.namespace.is_none() || moves {
-            if let (Some(pid), Some(name)) = (announcement.pid, announcement.name.as_deref()) {
-                use std::hash::BuildHasher;
-                let identity = (&*wanted, name, pid, peer);
-                worker.process = foldhash::fast::FixedState::with_seed(1).hash_one(identity).max(1);
-            }
+        if (worker.namespace.is_none() || moves)
+            && let (Some(pid), Some(name)) = (announcement.pid, announcement.name.as_deref())
+        {
+            use std::hash::BuildHasher;
+            let identity = (&*wanted, name, pid, peer);
+            worker.process = foldhash::fast::FixedState::with_seed(1).hash_one(identity).max(1);
         }
         worker.namespace_by_grace = false;
         if moves {
