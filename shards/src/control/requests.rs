@@ -23,7 +23,7 @@ pub(super) struct Service {
 /// A namespace member: absent, usable, or named and left blank.
 enum Named {
     Absent,
-    Named(Box<str>),
+    Given(Box<str>),
     Blank,
 }
 
@@ -63,7 +63,7 @@ impl Control {
         let description = Envelope::string(members.description, "description")?.unwrap_or_default();
         let (namespace, follows_connection) = match named(members.namespace, "namespace")? {
             Named::Absent => (home.clone(), true),
-            Named::Named(namespace) => ((*namespace).into(), false),
+            Named::Given(namespace) => ((*namespace).into(), false),
             Named::Blank => return Err(format!("trigger type {id}: {}", blank("namespace"))),
         };
         let raw = |raw| Envelope::raw(raw).map(Box::from);
@@ -91,7 +91,7 @@ impl Control {
         let id = Envelope::required(envelope.members.id, "id")?;
         let namespace = match named(envelope.members.namespace, "namespace")? {
             Named::Absent => home.as_ref().into(),
-            Named::Named(namespace) => namespace,
+            Named::Given(namespace) => namespace,
             Named::Blank => return Err(blank("namespace")),
         };
         if self.triggers.withdraw(&namespace, &id, connection).is_some() {
@@ -117,11 +117,11 @@ impl Control {
             trigger_type: text(members.trigger_type, "trigger_type")?.as_ref().into(),
             function_id: text(members.function_id, "function_id")?.into(),
             namespace: match &target {
-                Named::Named(namespace) => namespace.clone(),
+                Named::Given(namespace) => namespace.clone(),
                 Named::Absent | Named::Blank => DEFAULT_NAMESPACE.into(),
             },
             trigger_namespace: match &provider {
-                Named::Named(namespace) => Some(namespace.clone()),
+                Named::Given(namespace) => Some(namespace.clone()),
                 Named::Absent | Named::Blank => None,
             },
             config: members.config.unwrap_or(b"null").into(),
@@ -217,7 +217,7 @@ fn named(raw: Option<&[u8]>, name: &str) -> Result<Named, String> {
     Ok(match Envelope::string(raw, name)? {
         None => Named::Absent,
         Some(text) if text.trim().is_empty() => Named::Blank,
-        Some(text) => Named::Named(text.into()),
+        Some(text) => Named::Given(text.into()),
     })
 }
 

@@ -11,6 +11,7 @@
 //!     └─── last offer leaves ─┘  └ moves ─┘◄──── type offered again ─┘
 //! ```
 
+mod frames;
 pub mod provider;
 mod types;
 
@@ -18,8 +19,9 @@ use super::report::Command;
 use crate::ids::{ConnectionId, ShardId};
 use crate::registry::DEFAULT_NAMESPACE;
 use crate::wire::codes;
-use crate::wire::encode::{Value, write_error, write_members};
+use crate::wire::encode::{Value, write_error};
 use crate::wire::envelope::ErrorBody;
+pub(super) use frames::refusal;
 use provider::{BuiltInTriggerType, Commands};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -355,7 +357,7 @@ impl Triggers {
                 if !entry.told.contains(&connection) {
                     entry.told.push(connection);
                 }
-                self.effects.push(Effect::Send(connection, delivery(&entry.binding, &namespace)));
+                self.effects.push(Effect::Send(connection, frames::delivery(&entry.binding, &namespace)));
             }
         }
         entry.place = Place::Live(namespace, provider);
@@ -366,10 +368,7 @@ impl Triggers {
     fn end(&mut self, entry: &Entry) -> Result<(), String> {
         let binding = &entry.binding;
         for connection in &entry.told {
-            let mut text = Vec::new();
-            let members = [("id", Value::Text(&binding.id)), ("trigger_type", Value::Text(&binding.trigger_type))];
-            write_members(&mut text, "unregistertrigger", &members);
-            self.effects.push(Effect::Send(*connection, text));
+            self.effects.push(Effect::Send(*connection, frames::ending(binding)));
         }
         if let Place::Live(namespace, Provider::BuiltIn) = &entry.place
             && let Some(provider) = self.types.built_in(namespace, &binding.trigger_type)
@@ -414,40 +413,4 @@ impl Entry {
     fn view(&self) -> (&Binding, bool) {
         (&self.binding, matches!(self.place, Place::Live(..)))
     }
-}
-
-/// The frame that tells a provider of a trigger. Namespaces are named only when they are not the default.
-fn delivery(binding: &Binding, provider_namespace: &str) -> Vec<u8> {
-    let unusual = |namespace| if namespace == DEFAULT_NAMESPACE { Value::Absent } else { Value::Text(namespace) };
-    let mut text = Vec::new();
-    write_members(
-        &mut text,
-        "registertrigger",
-        &[
-            ("id", Value::Text(&binding.id)),
-            ("trigger_type", Value::Text(&binding.trigger_type)),
-            ("function_id", Value::Text(&binding.function_id)),
-            ("config", Value::Raw(&binding.config)),
-            ("metadata", Value::raw_optional(binding.metadata.as_deref())),
-            ("namespace", unusual(&*binding.namespace)),
-            ("trigger_namespace", unusual(provider_namespace)),
-        ],
-    );
-    text
-}
-
-/// The frame that tells a registrant that its trigger was refused.
-pub(super) fn refusal(binding: &Binding, error: Value<'_>) -> Vec<u8> {
-    let mut text = Vec::new();
-    write_members(
-        &mut text,
-        "triggerregistrationresult",
-        &[
-            ("id", Value::Text(&binding.id)),
-            ("trigger_type", Value::Text(&binding.trigger_type)),
-            ("function_id", Value::Text(&binding.function_id)),
-            ("error", error),
-        ],
-    );
-    text
 }

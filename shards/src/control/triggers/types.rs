@@ -5,6 +5,9 @@ use crate::ids::ConnectionId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+/// Namespace and id of a trigger type.
+type TypeName = (Arc<str>, Arc<str>);
+
 /// A connection's offer to run a trigger type.
 #[derive(Debug, Clone)]
 pub struct Offer {
@@ -53,7 +56,7 @@ pub struct TypeView<'a> {
 #[derive(Default)]
 pub(super) struct Types {
     by_id: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Stack>>,
-    by_connection: HashMap<ConnectionId, BTreeSet<(Arc<str>, Arc<str>)>>,
+    by_connection: HashMap<ConnectionId, BTreeSet<TypeName>>,
 }
 
 impl Types {
@@ -118,8 +121,8 @@ impl Types {
         })
     }
 
-    /// What a connection offers, as (namespace, id).
-    pub fn of_connection(&self, connection: ConnectionId) -> Vec<(Arc<str>, Arc<str>)> {
+    /// What a connection offers.
+    pub fn of_connection(&self, connection: ConnectionId) -> Vec<TypeName> {
         self.by_connection.get(&connection).into_iter().flatten().cloned().collect()
     }
 
