@@ -1,5 +1,7 @@
 //! `iii trigger` against a scripted engine: what it sends, what it prints, how it ends.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no shard runs in a test's threads")]
+
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::thread;

@@ -18,7 +18,8 @@ fn a_signal_stops_the_engine_cleanly() {
     for shards in SHARD_COUNTS {
         for signal in [libc::SIGTERM, libc::SIGINT] {
             let mut engine = Engine::start(shards);
-            let mut workers: Vec<_> = (0..8).map(|number| RawWorker::serving(&engine, "worker", &[&format!("f::{number}")])).collect();
+            let mut workers: Vec<_> =
+                (0..8).map(|number| RawWorker::serving(&engine, "worker", &[&format!("f::{number}")])).collect();
             let mut telemetry = RawSocket::open(engine.port, "/otel");
             let started = Instant::now();
             engine.signal(signal);

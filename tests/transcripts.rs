@@ -5,6 +5,8 @@
 //! (ids toward the callee, listings as supersets, null results, Close echoes, single pongs) live in `replay/compare.rs` and
 //! `replay/mod.rs`, each beside the rule it comes from.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no shard runs in a test's threads")]
+
 mod replay;
 mod support;
 
@@ -43,13 +45,8 @@ const SCENARIOS: &[(&str, &[(Allowance, &str)])] = &[
 ];
 
 /// Recorded, and not replayed yet: what they show is not built.
-const LATER: &[&str] = &[
-    "discovery",
-    "http-invoked-function",
-    "http-trigger",
-    "trigger-before-provider",
-    "trigger-type-provider",
-];
+const LATER: &[&str] =
+    &["discovery", "http-invoked-function", "http-trigger", "trigger-before-provider", "trigger-type-provider"];
 
 macro_rules! scenarios {
     ($($test:ident => $scenario:literal),* $(,)?) => {

@@ -9,6 +9,7 @@
 //!                                          └ wire: frames and messages, pure
 //! ```
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no shard runs in this process")]
 #![forbid(unsafe_code)]
 
 mod calls;

@@ -1,6 +1,8 @@
 //! The tool against a stand-in engine: every way of putting on load ends with every call answered exactly once, and
 //! every fault of the engine is noticed. The stand-in is slow, so nothing here says anything about speed.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no shard runs in this process")]
+
 mod support;
 
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! The tool against a stand-in NATS server: the same load over the other protocol, and the comparison of the two.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no shard runs in this process")]
+
 #[path = "support/nats.rs"]
 mod nats;
 mod support;

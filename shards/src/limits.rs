@@ -22,8 +22,10 @@ pub const FRAGMENT_BYTES: usize = 1 << 20;
 pub const JSON_DEPTH_MAX: usize = 1024;
 /// Payload of a WebSocket control frame (RFC 6455, 5.5).
 pub const CONTROL_FRAME_BYTES_MAX: usize = 125;
-/// Control frames a peer may send in a row without any data frame before it is treated as a flood (T4).
-pub const CONTROL_FRAMES_IN_A_ROW_MAX: u32 = 10_000;
+/// Bytes that may wait for a peer before its pings are no longer answered (T4).
+pub const PONG_OUTBOX_BYTES_MAX: usize = 16 << 20;
+/// Freed bytes after which the allocator is asked to give memory back.
+pub const TRIM_BYTES: usize = 16 << 20;
 /// Registrations one connection may park while its namespace is unknown.
 pub const PARKED_MESSAGES_MAX: usize = 262_144;
 /// Bytes of frames a connection may have waiting behind a gate (reattach, authentication).
@@ -60,6 +62,18 @@ pub const CHANNEL_STALL_FACTOR: u64 = 10;
 pub const CHANNELS_INCOMPLETE_MAX: usize = 1 << 16;
 /// Bytes of telemetry that may wait in one batch for the sink. One message always fits.
 pub const TELEMETRY_BATCH_BYTES_MAX: usize = 8 << 20;
+/// How often control tries to fire a function whose registration has not reached its owner.
+pub const FIRE_ATTEMPTS_MAX: u8 = 10;
+/// Pause between those tries, in milliseconds.
+pub const FIRE_RETRY_MS: u64 = 20;
+/// How long a caller of `engine::register_trigger` waits for the provider, in milliseconds (PROTO-102).
+pub const TRIGGER_ANSWER_MS: u64 = 10_000;
+/// Changes of the function set within this time become one event, in milliseconds (ENG-45).
+pub const FUNCTIONS_CHANGED_COALESCE_MS: u64 = 100;
+/// Shortest time between two `functions_changed` events of one trigger, in milliseconds (ENG-45).
+pub const FUNCTIONS_CHANGED_INTERVAL_MS: u64 = 1_000;
+/// Services kept; workers never take them back (PROTO-110).
+pub const SERVICES_MAX: usize = 10_000;
 /// Largest buffer kept for reuse, in bytes.
 pub const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of buffers kept for reuse per shard.

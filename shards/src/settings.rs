@@ -25,6 +25,8 @@ pub struct Settings {
     pub outbox_bytes_max: usize,
     /// A peer that reads nothing for this long while output waits is closed, in milliseconds (PROTO-70).
     pub stalled_peer_ms: u64,
+    /// Which shapes discovery answers with (ENG-6).
+    pub discovery_shape: DiscoveryShape,
     /// Poll instead of sleeping while calls are pending. Costs a core, saves wake-up latency.
     pub busy_poll: bool,
     /// Called on an engine thread that has let go of much memory: gives what the allocator keeps back to the system.
@@ -105,6 +107,18 @@ pub enum DuplicateFunctions {
     Reject,
 }
 
+/// Shapes of discovery answers (ENG-6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiscoveryShape {
+    /// Those of the caller's SDK line.
+    #[default]
+    Auto,
+    /// Those before 0.13.
+    Legacy,
+    /// Those since 0.13.
+    Current,
+}
+
 /// Policy for worker names (PROTO-45).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WorkerNames {
@@ -128,6 +142,7 @@ impl Default for Settings {
             idle_timeout_ms: 90_000,
             outbox_bytes_max: 64 << 20,
             stalled_peer_ms: 60_000,
+            discovery_shape: DiscoveryShape::default(),
             busy_poll: false,
             trim_memory: || {},
         }

@@ -2,6 +2,8 @@
 //! whose sockets deliver in pieces. Expectation: the ledger's, see `sim::ledger`. Provoked by random schedules: a few
 //! thousand here; `SIM_SCHEDULES=1000000` for a long run, `SIM_SEED=n` for one of them.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "no shard runs in a test's threads")]
+
 use iii_shards::sim::swarm::{Plan, Summary, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,9 +11,20 @@ use crate::limits::{SPARE_BUFFER_BYTES_MAX, SPARE_BYTES_MAX};
 pub struct Spare {
     buffers: Vec<Vec<u8>>,
     bytes: usize,
+    freed_bytes: usize,
 }
 
 impl Spare {
+    /// Notes that a buffer of this size was let go.
+    pub fn note_freed(&mut self, bytes: usize) {
+        self.freed_bytes += bytes;
+    }
+
+    /// Bytes let go since this was last asked.
+    pub fn take_freed_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.freed_bytes)
+    }
+
     /// A buffer, if there is one.
     pub fn take(&mut self) -> Option<Vec<u8>> {
         let buffer = self.buffers.pop()?;
@@ -28,6 +39,8 @@ impl Spare {
             buffer.clear();
             self.bytes += bytes;
             self.buffers.push(buffer);
+        } else {
+            self.freed_bytes += bytes;
         }
     }
 }

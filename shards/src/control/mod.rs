@@ -1,214 +1,46 @@
-//! The control shard's state machine: the live picture of the whole engine, for discovery and reattach.
+//! The control shard's state machine: the live picture of the whole engine, for discovery, triggers and reattach.
 //!
 //! Owner: the control thread. Data shards report what happens on them, in order; control answers questions about
 //! it and sends commands back. Deliberately absent: anything an invocation between workers waits for.
 
 pub mod announcement;
+mod calls;
+mod catalog;
 mod discovery;
+mod events;
 pub mod functions;
+pub mod report;
+mod requests;
+pub mod schemas;
 mod telemetry;
+#[cfg(test)]
+mod tests;
+pub mod triggers;
 
 use crate::connection::worker::Generation;
 use crate::ids::{ConnectionId, ShardId};
-use crate::limits::REATTACH_HANDOVER_MS;
+use crate::limits::{FIRE_ATTEMPTS_MAX, FIRE_RETRY_MS, REATTACH_HANDOVER_MS};
+use crate::registry::{DEFAULT_NAMESPACE, FunctionHasher};
 use crate::settings::Settings;
 use crate::shard::Now;
 use crate::shard::mesh::{Batch, RingMessage};
 use crate::wire::encode::Outcome;
-use crate::wire::envelope::Kind;
-use crate::wire::telemetry::Signal;
 use announcement::Announcement;
+use calls::{Call, Query, Waiting};
+use catalog::Catalog;
+use events::Events;
 use functions::EngineFunction;
-use std::collections::{BTreeMap, HashMap};
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+pub use report::{Command, Firing, FunctionDetails, Report};
+use requests::Service;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 pub use telemetry::TelemetrySink;
+use triggers::provider::BuiltInTriggerType;
+use triggers::{Effect, Triggers};
 use uuid::Uuid;
-
-/// What a data shard tells control. The order of one shard's reports is the order of what happened there.
-pub enum Report {
-    /// A worker's connection is open.
-    Connected {
-        /// Which connection.
-        connection: ConnectionId,
-        /// Id given to the worker.
-        worker_id: Uuid,
-        /// Its reattach token.
-        token: Uuid,
-        /// Address of its socket.
-        peer: IpAddr,
-        /// When, in milliseconds since the Unix epoch.
-        unix_ms: u64,
-    },
-    /// It announced itself.
-    Announced {
-        /// Which connection.
-        connection: ConnectionId,
-        /// Namespace of the connection from now on.
-        namespace: Box<str>,
-        /// The name must be its own: control answers with a verdict.
-        exclusive: bool,
-        /// What it said.
-        announcement: Box<Announcement>,
-    },
-    /// It registered a function.
-    Registered {
-        /// Which connection.
-        connection: ConnectionId,
-        /// Namespace of the function.
-        namespace: Box<str>,
-        /// Function id.
-        id: Box<str>,
-        /// Description, formats, metadata; `None` keeps what is known (the function moved).
-        details: Option<Box<FunctionDetails>>,
-    },
-    /// It no longer has a function.
-    Unregistered {
-        /// Which connection.
-        connection: ConnectionId,
-        /// Namespace of the function.
-        namespace: Box<str>,
-        /// Function id.
-        id: Box<str>,
-    },
-    /// It left.
-    Gone {
-        /// Which connection.
-        connection: ConnectionId,
-    },
-    /// It says it was another connection before.
-    Reattach {
-        /// The new connection; its input waits.
-        connection: ConnectionId,
-        /// Worker id it had.
-        previous: Uuid,
-        /// Token it had.
-        token: Uuid,
-    },
-    /// The connection it replaces has been cleaned up.
-    Evicted {
-        /// The new connection.
-        successor: ConnectionId,
-    },
-    /// A worker calls an engine function.
-    Call {
-        /// Who asks.
-        caller: ConnectionId,
-        /// `None` = no answer wanted.
-        invocation_id: Option<Uuid>,
-        /// Which function.
-        function: EngineFunction,
-        /// Shapes the caller understands.
-        generation: Generation,
-        /// Raw JSON input.
-        data: Box<[u8]>,
-    },
-    /// Answer to [`Command::CountLoad`].
-    Load {
-        /// Number of the question.
-        query: u64,
-        /// Connections that run calls, and how many.
-        load: Vec<(ConnectionId, u32)>,
-    },
-    /// A connection sent telemetry.
-    Telemetry {
-        /// Which connection.
-        connection: ConnectionId,
-        /// What it carries.
-        signal: Signal,
-        /// An OTLP/JSON export request; valid JSON.
-        body: Box<[u8]>,
-    },
-    /// A registration message that concerns no function.
-    Message {
-        /// Which connection.
-        connection: ConnectionId,
-        /// Type of the message.
-        kind: Kind,
-        /// Its text.
-        text: Box<[u8]>,
-    },
-}
-
-/// What control asks of a data shard.
-pub enum Command {
-    /// Send a message to a worker.
-    Send {
-        /// To whom.
-        connection: ConnectionId,
-        /// JSON text of the message.
-        text: Box<[u8]>,
-    },
-    /// Let a connection's input through again.
-    OpenGate {
-        /// Whose.
-        connection: ConnectionId,
-    },
-    /// The worker's name is taken (PROTO-45): tell it and close.
-    RejectName {
-        /// Whose.
-        connection: ConnectionId,
-        /// Namespace of the name.
-        namespace: Box<str>,
-        /// The name.
-        name: Box<str>,
-        /// Worker id of the holder.
-        owner: Box<str>,
-    },
-    /// End a live connection that another continues.
-    Evict {
-        /// The old connection.
-        connection: ConnectionId,
-        /// The new one.
-        successor: ConnectionId,
-    },
-    /// Give the calls of a connection that is gone to the one that continues it.
-    HandOver {
-        /// The old connection.
-        lost: ConnectionId,
-        /// The new one.
-        successor: ConnectionId,
-    },
-    /// Run a function without an answer.
-    Fire {
-        /// Namespace of the function.
-        namespace: Box<str>,
-        /// Function id.
-        function_id: Box<str>,
-        /// Raw JSON payload.
-        data: Box<[u8]>,
-        /// Raw JSON metadata of the trigger.
-        metadata: Option<Box<[u8]>>,
-    },
-    /// Report how many calls each connection runs.
-    CountLoad {
-        /// Number of the question.
-        query: u64,
-    },
-    /// The engine stops.
-    Stop,
-}
-
-/// What a worker tells of a function.
-#[derive(Debug, Clone, Default)]
-pub struct FunctionDetails {
-    /// Text for people.
-    pub description: Option<Box<str>>,
-    /// Raw JSON schema of the payload.
-    pub request_format: Option<Box<[u8]>>,
-    /// Raw JSON schema of the result.
-    pub response_format: Option<Box<[u8]>>,
-    /// Raw JSON metadata.
-    pub metadata: Option<Box<[u8]>>,
-}
-
-/// A function as control knows it.
-#[derive(Default)]
-struct FunctionRecord {
-    details: Box<FunctionDetails>,
-    /// Newest registration wins in listings.
-    sequence: u64,
-}
 
 /// A connected worker as control knows it.
 struct WorkerRecord {
@@ -216,20 +48,13 @@ struct WorkerRecord {
     token: Uuid,
     peer: IpAddr,
     connected_unix_ms: u64,
-    namespace: Box<str>,
+    namespace: Arc<str>,
     /// `None` until it announced itself; such connections are not listed (ENG-39).
     announcement: Option<Box<Announcement>>,
-    functions: BTreeMap<Box<str>, FunctionRecord>,
-}
-
-/// A question that waits for all shards.
-struct Query {
-    caller: ConnectionId,
-    invocation_id: Uuid,
-    function: EngineFunction,
-    data: Box<[u8]>,
-    missing: usize,
-    load: HashMap<ConnectionId, u32>,
+    /// Shapes it understands (ENG-6).
+    generation: Generation,
+    /// Its functions, and the namespace each is in.
+    functions: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// A worker that left a moment ago.
@@ -242,35 +67,63 @@ struct Lost {
 /// The control shard.
 pub struct Control {
     settings: Arc<Settings>,
+    hasher: FunctionHasher,
     now: Now,
+    rng: StdRng,
     workers: BTreeMap<ConnectionId, WorkerRecord>,
     by_worker_id: HashMap<Uuid, ConnectionId>,
     lost: HashMap<Uuid, Lost>,
+    catalog: Catalog,
+    triggers: Triggers,
+    events: Events,
+    services: BTreeMap<(Arc<str>, Box<str>), Service>,
     queries: HashMap<u64, Query>,
     query_count: u64,
-    sequence: u64,
+    /// Calls that wait for a provider's answer to a trigger, by trigger.
+    waiting: HashMap<Arc<str>, Waiting>,
+    /// Functions whose owner shard did not know them yet, and when to try again. All wait equally long.
+    unfired: VecDeque<(u64, Box<Firing>)>,
     started_unix_ms: u64,
     telemetry: TelemetrySink,
+    default_namespace: Arc<str>,
     mesh: Vec<Batch>,
 }
 
 impl Control {
-    /// The control shard of an engine.
-    pub fn new(settings: Arc<Settings>, now: Now) -> Self {
+    /// The control shard of an engine. `hasher` is the one all its shards have.
+    pub fn new(settings: Arc<Settings>, hasher: FunctionHasher, seed: [u8; 32], now: Now) -> Self {
         let mesh = (0..settings.shards).map(|_| Batch::default()).collect();
-        Control {
+        let mut control = Control {
             settings,
+            hasher,
             now,
+            rng: StdRng::from_seed(seed),
             started_unix_ms: now.unix_ms,
             workers: BTreeMap::new(),
             by_worker_id: HashMap::new(),
             lost: HashMap::new(),
+            catalog: Catalog::default(),
+            triggers: Triggers::default(),
+            events: Events::default(),
+            services: BTreeMap::new(),
             queries: HashMap::new(),
             query_count: 0,
-            sequence: 0,
             telemetry: TelemetrySink::default(),
+            waiting: HashMap::new(),
+            unfired: VecDeque::new(),
+            default_namespace: DEFAULT_NAMESPACE.into(),
             mesh,
+        };
+        for event in events::trigger_types() {
+            control.provide_trigger_type(event);
         }
+        control
+    }
+
+    /// A built-in worker starts to provide a trigger type; triggers that waited for it are registered at once.
+    pub fn provide_trigger_type(&mut self, built_in: BuiltInTriggerType) {
+        self.triggers.provide(built_in);
+        self.apply_effects();
     }
 
     /// Sets the time for what is handled next.
@@ -301,6 +154,24 @@ impl Control {
         self.by_worker_id.shrink_to_fit();
     }
 
+    /// When `handle_timers` wants to be called, on the clock of [`Now::ms`]. `None` = not before the next report.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let waiting = self.waiting.values().map(|waiting| waiting.until_ms).min();
+        let unfired = self.unfired.front().map(|(due_ms, _)| *due_ms);
+        [self.events.next_deadline_ms(), waiting, unfired].into_iter().flatten().min()
+    }
+
+    /// Runs what is due.
+    pub fn handle_timers(&mut self) {
+        self.handle_event_timer();
+        self.handle_silent_providers();
+        while self.unfired.front().is_some_and(|(due_ms, _)| *due_ms <= self.now.ms) {
+            if let Some((_, firing)) = self.unfired.pop_front() {
+                self.send_firing(firing);
+            }
+        }
+    }
+
     /// Asks every shard to stop.
     pub fn stop(&mut self) {
         for peer in 0..self.settings.shards {
@@ -322,58 +193,113 @@ impl Control {
         self.mesh[shard.index()].messages.push(RingMessage::Command(Box::new(command)));
     }
 
-    fn answer(&mut self, caller: ConnectionId, invocation_id: Uuid, outcome: &Outcome<'_>) {
-        self.mesh[caller.shard.index()].result(caller, invocation_id, outcome);
+    fn send(&mut self, connection: ConnectionId, text: Vec<u8>) {
+        self.command(connection.shard, Command::Send { connection, text: text.into() });
+    }
+
+    /// Ends a call, if its caller waits for that.
+    fn answer(&mut self, call: &Call, outcome: &Outcome<'_>) {
+        if let Some(invocation_id) = call.invocation_id.filter(|_| call.caller != ConnectionId::ENGINE) {
+            self.mesh[call.caller.shard.index()].result(call.caller, invocation_id, outcome);
+        }
+    }
+
+    fn apply_effects(&mut self) {
+        for effect in self.triggers.take_effects() {
+            match effect {
+                Effect::Send(connection, text) => self.send(connection, text),
+                Effect::Command(shard, command) => self.command(shard, command),
+            }
+        }
+    }
+
+    fn new_uuid(&mut self) -> Uuid {
+        let mut bytes = [0; 16];
+        self.rng.fill_bytes(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
     fn handle_report(&mut self, report: Report) {
         match report {
             Report::Connected { connection, worker_id, token, peer, unix_ms } => {
                 self.by_worker_id.insert(worker_id, connection);
-                self.workers.insert(
-                    connection,
-                    WorkerRecord {
-                        worker_id,
-                        token,
-                        peer,
-                        connected_unix_ms: unix_ms,
-                        namespace: crate::registry::DEFAULT_NAMESPACE.into(),
-                        announcement: None,
-                        functions: BTreeMap::new(),
-                    },
-                );
+                let namespace = self.default_namespace.clone();
+                let record = WorkerRecord {
+                    worker_id,
+                    token,
+                    peer,
+                    connected_unix_ms: unix_ms,
+                    namespace,
+                    announcement: None,
+                    generation: Generation::Unknown,
+                    functions: BTreeMap::new(),
+                };
+                self.workers.insert(connection, record);
                 tracing::info!("Worker {worker_id} connected");
+                self.fire_worker_event("worker_connected", worker_id, None);
             }
             Report::Announced { connection, namespace, exclusive, announcement } => {
                 self.handle_announced(connection, namespace, exclusive, announcement);
             }
-            Report::Registered { connection, namespace, id, details } => {
-                self.sequence += 1;
-                let sequence = self.sequence;
-                let Some(worker) = self.workers.get_mut(&connection) else { return };
-                worker.namespace = namespace;
-                tracing::info!("[REGISTERED] Function {id}");
-                let record = worker.functions.entry(id).or_default();
-                record.sequence = sequence;
-                if let Some(details) = details {
-                    record.details = details;
+            Report::Settled { connection } => {
+                let Some(worker) = self.workers.get(&connection) else { return };
+                let (worker_id, known) = (worker.worker_id, worker.name_and_namespace());
+                if known.is_some() {
+                    self.fire_worker_event("worker_metadata_updated", worker_id, known);
                 }
+            }
+            Report::Registered { connection, namespace, id, details } => {
+                self.handle_registered(connection, &namespace, &id, details);
             }
             Report::Unregistered { connection, id, .. } => {
                 let Some(worker) = self.workers.get_mut(&connection) else { return };
-                if worker.functions.remove(&id).is_some() {
+                if let Some((id, namespace)) = worker.functions.remove_entry(&*id) {
                     tracing::info!("[UNREGISTERED] Function {id}");
+                    self.change_catalog(|catalog| drop(catalog.remove(connection, &namespace, &id)));
                 }
             }
             Report::Gone { connection } => self.handle_gone(connection),
             Report::Reattach { connection, previous, token } => self.handle_reattach(connection, previous, token),
             Report::Evicted { successor } => self.command(successor.shard, Command::OpenGate { connection: successor }),
-            Report::Call { caller, invocation_id, function, generation, data } => {
-                self.handle_call(caller, invocation_id, function, generation, data);
+            Report::Call { caller, invocation_id, function, generation, data, baggage } => {
+                self.handle_call(Call { caller, invocation_id, function, generation, data, baggage });
             }
             Report::Load { query, load } => self.handle_load(query, load),
             Report::Telemetry { connection, signal, body } => self.telemetry.accept(connection, signal, &body),
-            Report::Message { .. } => {}
+            Report::Unfired(firing) => self.handle_unfired(firing),
+            Report::Message { connection, kind, text } => self.handle_message(connection, kind, &text),
+        }
+    }
+
+    fn handle_registered(
+        &mut self,
+        connection: ConnectionId,
+        namespace: &str,
+        id: &str,
+        details: Option<Box<FunctionDetails>>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&connection) else { return };
+        if *worker.namespace != *namespace {
+            worker.namespace = namespace.into();
+        }
+        let namespace = worker.namespace.clone();
+        let id: Arc<str> = id.into();
+        tracing::info!("[REGISTERED] Function {id}");
+        let before = worker.functions.insert(id.clone(), namespace.clone());
+        self.change_catalog(|catalog| {
+            // Without details the function has moved here from another namespace and keeps what is known of it.
+            let moved = before.filter(|before| *before != namespace);
+            let known = moved.and_then(|before| catalog.remove(connection, &before, &id));
+            catalog.add(connection, &namespace, &id, details.or(known));
+        });
+    }
+
+    /// Changes the set of functions and lets those who watch it know.
+    fn change_catalog(&mut self, change: impl FnOnce(&mut Catalog)) {
+        let before = self.catalog.fingerprint();
+        change(&mut self.catalog);
+        if self.catalog.fingerprint() != before {
+            self.events.functions_changed(self.now.ms, before);
         }
     }
 
@@ -387,7 +313,7 @@ impl Control {
         if exclusive {
             let holder = announcement.name.as_deref().and_then(|name| {
                 self.workers.iter().find(|(other, worker)| {
-                    **other != connection && worker.namespace == namespace && worker.name() == Some(name)
+                    **other != connection && *worker.namespace == *namespace && worker.name() == Some(name)
                 })
             });
             if let Some((_, holder)) = holder {
@@ -400,20 +326,66 @@ impl Control {
             if let Some(previous) = worker.announcement.take() {
                 announcement.keep_from(*previous);
             }
-            worker.namespace = namespace;
+            worker.generation = Generation::of_version(announcement.version.as_deref());
             worker.announcement = Some(announcement);
+            let namespace: Arc<str> = (*namespace).into();
+            worker.namespace = namespace.clone();
+            self.triggers.move_connection(connection, &namespace);
+            self.apply_effects();
         }
         if exclusive {
             self.command(connection.shard, Command::OpenGate { connection });
         }
     }
 
+    // === firing ===
+
+    /// Runs a function because something happened. Goes through the shard that owns it, like any other call.
+    fn fire(&mut self, firing: Firing) {
+        if firing.namespace.as_ref() == DEFAULT_NAMESPACE
+            && let Some(function) = EngineFunction::of_id(&firing.function_id)
+        {
+            return self.handle_call(Call {
+                caller: ConnectionId::ENGINE,
+                invocation_id: None,
+                function,
+                generation: Generation::Unknown,
+                data: firing.data,
+                baggage: None,
+            });
+        }
+        self.send_firing(Box::new(firing));
+    }
+
+    fn send_firing(&mut self, firing: Box<Firing>) {
+        let owner = self.hasher.owner(self.hasher.hash(&firing.function_id));
+        self.command(owner, Command::Fire(firing));
+    }
+
+    /// The owner does not know the function. If we do, its registration is still on its way there.
+    fn handle_unfired(&mut self, mut firing: Box<Firing>) {
+        firing.attempts += 1;
+        let known = self.catalog.get(&firing.namespace, &firing.function_id).is_some();
+        if known && firing.attempts < FIRE_ATTEMPTS_MAX {
+            self.unfired.push_back((self.now.ms + FIRE_RETRY_MS, firing));
+        } else {
+            let Firing { namespace, function_id, .. } = &*firing;
+            tracing::debug!("event not delivered: Function {function_id} not found in namespace {namespace}");
+        }
+    }
+
+    // === workers come and go ===
+
     fn handle_gone(&mut self, connection: ConnectionId) {
         let Some(worker) = self.workers.remove(&connection) else { return };
-        for id in worker.functions.keys() {
+        for (id, namespace) in &worker.functions {
             tracing::info!("[UNREGISTERED] Function {id}");
+            self.change_catalog(|catalog| drop(catalog.remove(connection, namespace, id)));
         }
+        self.triggers.remove_connection(connection);
+        self.apply_effects();
         tracing::info!("Worker {} disconnected", worker.worker_id);
+        self.fire_worker_event("worker_disconnected", worker.worker_id, worker.name_and_namespace());
         self.by_worker_id.remove(&worker.worker_id);
         let now_ms = self.now.ms;
         if self.lost.len() >= 1024 {
@@ -447,5 +419,20 @@ impl Control {
 impl WorkerRecord {
     fn name(&self) -> Option<&str> {
         self.announcement.as_ref()?.name.as_deref()
+    }
+
+    /// What events tell of a worker that has announced itself.
+    fn name_and_namespace(&self) -> Option<(Option<String>, Arc<str>)> {
+        self.announcement.as_ref()?;
+        Some((self.name().map(str::to_owned), self.namespace.clone()))
+    }
+
+    /// Whether two connections are of one process: a reconnect while the old socket still looks alive (PROTO-50b).
+    fn is_process_of(&self, other: &WorkerRecord) -> bool {
+        let identity = |worker: &WorkerRecord| {
+            let said = worker.announcement.as_ref()?;
+            Some((said.name.clone()?, said.pid?, worker.namespace.clone(), worker.peer))
+        };
+        identity(self).is_some() && identity(self) == identity(other)
     }
 }

@@ -3,9 +3,11 @@
 use super::{Parcel, Shared};
 use crate::control::Control;
 use crate::ids::ShardId;
+use crate::registry::FunctionHasher;
 use crate::ring::mesh::Port;
 use crate::ring::spsc::Full;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -18,13 +20,14 @@ const STOP_LINGER: Duration = Duration::from_millis(1600);
 const TRIM_WORKERS: usize = 256;
 
 /// Runs until the engine stops.
-pub(super) async fn run(shared: Arc<Shared>, mut port: Port<Parcel>) {
-    let mut control = Control::new(shared.settings.clone(), shared.now());
+pub(super) async fn run(shared: Arc<Shared>, hasher: FunctionHasher, mut port: Port<Parcel>) {
+    let mut control = Control::new(shared.settings.clone(), hasher, rand::random(), shared.now());
     let mut stop_by: Option<Instant> = None;
     let mut workers_peak = 0;
     loop {
         control.set_time(shared.now());
         port.receive(|_, mut parcel| control.handle_batch(&mut parcel.batch));
+        control.handle_timers();
         if stop_by.is_none() && shared.stopping.load(Ordering::SeqCst) {
             stop_by = Some(Instant::now() + STOP_LINGER);
             control.stop();
@@ -47,7 +50,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut port: Port<Parcel>) {
         } else if backlog {
             glommio::timer::sleep(Duration::from_millis(1)).await;
         } else {
-            wait(&shared, &port).await;
+            let deadline_ms = control.next_deadline_ms();
+            wait(&shared, &port, deadline_ms).await;
         }
     }
 }
@@ -71,11 +75,20 @@ fn flush(control: &mut Control, port: &mut Port<Parcel>, shared: &Shared, peer: 
     }
 }
 
-/// Sleeps until a shard has something, or the engine stops.
-async fn wait(shared: &Shared, port: &Port<Parcel>) {
+/// Sleeps until a shard has something, a deadline has come, or the engine stops.
+async fn wait(shared: &Shared, port: &Port<Parcel>, deadline_ms: Option<u64>) {
+    let pause = deadline_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(shared.now().ms)));
+    let mut alarm = pin!(async move {
+        match pause {
+            Some(pause) => glommio::timer::sleep(pause).await,
+            None => std::future::pending().await,
+        }
+    });
     poll_fn(|context| {
         shared.control_waker.register(context.waker());
-        let awake = !port.signal().prepare_sleep() || shared.stopping.load(Ordering::SeqCst);
+        let awake = !port.signal().prepare_sleep()
+            || shared.stopping.load(Ordering::SeqCst)
+            || alarm.as_mut().poll(context).is_ready();
         if awake { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

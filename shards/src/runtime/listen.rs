@@ -7,9 +7,13 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
+/// Tries to get a port that nobody seems to hold, and the pause between them.
+const PORT_ATTEMPTS: u32 = 15;
+const PORT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The sockets of one listener.
 #[derive(Default)]
@@ -34,7 +38,7 @@ fn bind_one(listener: &ListenerSettings) -> Result<Bound, StartError> {
         {
             address.set_port(first.port());
         }
-        match listen(address) {
+        match listen_patiently(address) {
             Ok((address, socket)) => {
                 bound.addresses.push(address);
                 bound.sockets.push(socket);
@@ -46,6 +50,25 @@ fn bind_one(listener: &ListenerSettings) -> Result<Bound, StartError> {
         }
     }
     Ok(bound)
+}
+
+/// A process that was killed lets go of its port a moment later, when the kernel has taken its ring apart: an address
+/// that is taken and held by nobody is tried again for a while.
+#[allow(clippy::disallowed_methods, reason = "runs before any shard does")]
+fn listen_patiently(address: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
+    let mut attempts = 0;
+    loop {
+        match listen(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts < PORT_ATTEMPTS => {
+                if holder_of(address).is_some() {
+                    return Err(error);
+                }
+                attempts += 1;
+                std::thread::sleep(PORT_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {

@@ -162,11 +162,11 @@ impl Engine {
             threads.push(thread.map_err(|error| StartError(format!("cannot start shard {index}: {error}")))?);
         }
         let control = {
-            let shared = shared.clone();
+            let (shared, hasher) = (shared.clone(), hasher.clone());
             executor("iii-control", None)?
                 .spawn(move || async move {
                     let _ = ready.send(Ok(()));
-                    control::run(shared, control_port).await;
+                    control::run(shared, hasher, control_port).await;
                 })
                 .map_err(|error| StartError(format!("cannot start the control shard: {error}")))?
         };

@@ -3,7 +3,8 @@
 use super::StartError;
 use std::io;
 
-/// Locked memory glommio asks for, at least, and what an executor really pins.
+/// Locked memory that must be allowed, and what an executor pins. Whether more is really charged depends on the
+/// kernel and on privileges, so it is asked for and not insisted on.
 const LOCKED_BYTES_MIN: u64 = 512 << 10;
 const LOCKED_BYTES_PER_SHARD: u64 = 192 << 10;
 /// Descriptors an engine needs without any connection, and per shard.
@@ -23,7 +24,7 @@ pub fn check(shards: usize) -> Result<(), StartError> {
     }
     let locked = LOCKED_BYTES_MIN.max(shards * LOCKED_BYTES_PER_SHARD);
     let limit = raise(libc::RLIMIT_MEMLOCK, locked);
-    if limit < locked {
+    if limit < LOCKED_BYTES_MIN {
         return Err(StartError(format!(
             "too little locked memory: the limit is {} KiB, {} KiB are needed; raise it with `ulimit -l {}`, \
              LimitMEMLOCK=infinity in the systemd unit, or docker's `--ulimit memlock=-1`",

@@ -10,6 +10,7 @@ use super::sockets::{Socket, State};
 use super::uring::{Completion, Op, Ring};
 use super::{AcceptedSocket, Parcel, Shared};
 use crate::ids::ShardId;
+use crate::limits::TRIM_BYTES;
 use crate::ring::mesh::Port;
 use crate::ring::spsc::Full;
 use crate::shard::{Shard, SocketCommand};
@@ -26,6 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const BUSY_POLL: Duration = Duration::from_micros(500);
 /// Connections that must have been there before their leaving is worth a trim.
 const TRIM_CONNECTIONS: usize = 256;
+/// Shortest time between two trims for freed buffers.
+const TRIM_PAUSE: Duration = Duration::from_secs(1);
 /// How long a stopping shard waits for its sockets.
 const STOP_LINGER: Duration = Duration::from_millis(1500);
 
@@ -48,6 +51,9 @@ pub(super) struct Pump {
     last_work: Instant,
     /// Most connections since memory was last given back.
     connections_peak: usize,
+    /// Bytes of large buffers let go since memory was last given back, and when it will be.
+    freed_bytes: usize,
+    trim_at: Option<Instant>,
 }
 
 impl Pump {
@@ -85,6 +91,8 @@ impl Pump {
             stop_by: None,
             last_work: Instant::now(),
             connections_peak: 0,
+            freed_bytes: 0,
+            trim_at: None,
         })
     }
 
@@ -130,6 +138,15 @@ impl Pump {
             self.buffers.release_pages();
             (self.shared.settings.trim_memory)();
         }
+        self.freed_bytes += self.shard.take_freed_bytes();
+        if self.freed_bytes >= TRIM_BYTES && self.trim_at.is_none() {
+            self.trim_at = Some(Instant::now() + TRIM_PAUSE);
+        }
+        if self.trim_at.is_some_and(|at| at <= Instant::now()) {
+            self.trim_at = None;
+            self.freed_bytes = 0;
+            (self.shared.settings.trim_memory)();
+        }
     }
 
     /// How long the kernel may keep us. `backlog` = a peer's ring was full.
@@ -150,6 +167,9 @@ impl Pump {
         }
         if self.accept_again.is_some() {
             at_most(ACCEPT_PAUSE.as_millis() as u64);
+        }
+        if self.trim_at.is_some() {
+            at_most(TRIM_PAUSE.as_millis() as u64);
         }
         if self.stop_by.is_some() {
             at_most(20);
@@ -425,6 +445,10 @@ impl Pump {
         if !self.listeners.is_empty() {
             for (number, _) in self.listeners.iter().enumerate() {
                 self.ring.cancel_accept(number as u32);
+            }
+            for (_, listener) in &self.listeners {
+                // The port is free from here on, whenever the kernel is done with the accept in flight.
+                let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both);
             }
             self.listeners.clear();
         }

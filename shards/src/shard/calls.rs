@@ -8,11 +8,10 @@ use super::Shard;
 use super::mesh::{Batch, Call, FunctionName, InvokeMessage, RingMessage};
 use crate::connection::Connection;
 use crate::connection::worker::{Echo, InFlight, Pending, Worker};
-use crate::control::Report;
 use crate::control::functions::EngineFunction;
+use crate::control::{Firing, Report};
 use crate::ids::{ConnectionId, ProviderId};
 use crate::registry::DEFAULT_NAMESPACE;
-use crate::registry::owner::Key;
 use crate::registry::routes::Route;
 use crate::timers::Timer;
 use crate::wire::encode::{CALLER_MEMBER_NAME, CallResult, Invoke, Outcome, Payload};
@@ -270,12 +269,34 @@ impl Shard {
             let elsewhere = self.owned.namespaces_of(route.hash, &route.id);
             return Err(not_found(&route.namespace, &route.id, &elsewhere));
         }
+        if !call.retried
+            && let Some(own) = self.own_provider(route, call.caller)
+        {
+            // Its registration may not have reached the owner yet, or may be gone by the time the owner answers, but
+            // in the caller's own order the function is there now.
+            let undelivered = self.deliver(own, call);
+            return match undelivered {
+                Ok(()) => Ok(()),
+                Err(Undelivered::Refused(refusal)) => Err(refusal),
+                Err(Undelivered::Gone) => {
+                    Err(Refusal::new(codes::INVOCATION_STOPPED, codes::INVOCATION_STOPPED_MESSAGE))
+                }
+            };
+        }
         if route.waiting().is_none() {
             let name =
                 FunctionName { hash: route.hash, namespace: (&*route.namespace).into(), id: (&*route.id).into() };
             self.mesh[owner.index()].messages.push(RingMessage::Resolve(Box::new(name)));
         }
         self.wait(route, call)
+    }
+
+    /// The caller's own registration of a function whose route is not known, unless other calls wait for it.
+    fn own_provider(&self, route: &Rc<Route>, caller: ConnectionId) -> Option<ProviderId> {
+        let worker = self.connection(caller)?.worker()?;
+        let registration = worker.registration(&route.id)?;
+        let here = worker.namespace.as_ref() == Some(&route.namespace) && route.waiting().is_none();
+        here.then_some(ProviderId { connection: caller, registration })
     }
 
     /// Queues a call until the owner of `on` has answered.
@@ -371,8 +392,13 @@ impl Shard {
         let call = message.call(bytes);
         match self.deliver(message.provider, &call) {
             Ok(()) => {}
-            Err(Undelivered::Gone) if !call.retried && call.caller != ConnectionId::ENGINE => {
-                let batch = &mut self.mesh[call.caller.shard.index()];
+            Err(Undelivered::Gone) if !call.retried => {
+                // What the engine itself fires was sent by the owner of the function.
+                let sender = match call.caller {
+                    ConnectionId::ENGINE => self.hasher.owner(self.hasher.hash(call.invoke.function_id)),
+                    caller => caller.shard,
+                };
+                let batch = &mut self.mesh[sender.index()];
                 let message = batch.invoke(message.provider, &call);
                 batch.messages.push(RingMessage::Bounced(message));
             }
@@ -552,6 +578,7 @@ impl Shard {
             function,
             generation: generation.unwrap_or_default(),
             data: data.into(),
+            baggage: Envelope::string(envelope.members.baggage, "").ok().flatten().map(|text| text.into()),
         });
     }
 
@@ -568,20 +595,24 @@ impl Shard {
         }
     }
 
-    /// Control wants a function run, without an answer: an event fires.
-    pub(super) fn fire(&mut self, namespace: &str, function_id: &str, data: &[u8], metadata: Option<&[u8]>) {
+    /// Control wants a function run that this shard owns, without an answer: something has happened.
+    pub(super) fn fire(&mut self, firing: Box<Firing>) {
+        let (namespace, function_id) = (&*firing.namespace, &*firing.function_id);
         let hash = self.hasher.hash(function_id);
-        self.owned.subscribe(Key { hash, namespace, id: function_id }, self.id);
-        let Ok(route) = self.route(namespace, function_id) else { return };
+        debug_assert_eq!(self.hasher.owner(hash), self.id, "control asks the owner");
+        let Ok(route) = self.route(namespace, function_id) else {
+            // Control may have heard of the function before its registration got here.
+            return self.report(Report::Unfired(firing));
+        };
         let call = Call {
             caller: ConnectionId::ENGINE,
-            retried: true,
+            retried: false,
             namespace,
             invoke: Invoke {
                 invocation_id: None,
                 function_id,
-                data: Payload { json: data, caller: None },
-                metadata,
+                data: Payload { json: &firing.data, caller: None },
+                metadata: firing.metadata.as_deref(),
                 traceparent: None,
                 baggage: None,
             },

@@ -638,7 +638,12 @@ fn telemetry_is_counted_per_signal_and_handed_to_control() {
     let (worker, otel) = (mesh.connect(0, "/"), mesh.connect(0, "/otel"));
     mesh.read(worker);
     assert_eq!(mesh.read(otel), [Seen::Http(101)], "no greeting");
-    let mut sink = crate::control::Control::new(mesh.shards[0].settings.clone(), Now::default());
+    let mut sink = crate::control::Control::new(
+        mesh.shards[0].settings.clone(),
+        FunctionHasher::new(3, SHARDS),
+        [0; 32],
+        Now::default(),
+    );
     for (peer, frame) in [
         (otel, &br#"OTLP{"resourceSpans":[]}"#[..]),
         (otel, br#"MTRC{"resourceMetrics":[]}"#),

@@ -6,7 +6,7 @@ use crate::connection::worker::{Parked, Worker};
 use crate::connection::{Connection, Stage};
 use crate::control::Report;
 use crate::ids::ConnectionId;
-use crate::limits::{GATED_BYTES_MAX, HANDSHAKE_BYTES_MAX, PARKED_MESSAGES_MAX};
+use crate::limits::{GATED_BYTES_MAX, HANDSHAKE_BYTES_MAX, PARKED_MESSAGES_MAX, PONG_OUTBOX_BYTES_MAX};
 use crate::timers::Timer;
 use crate::wire::encode::{self, Outcome, Value};
 use crate::wire::envelope::{Envelope, Kind, Malformed};
@@ -14,6 +14,7 @@ use crate::wire::frame::{self, Message, WireError};
 use crate::wire::handshake::{self, Handshake, Target};
 use crate::wire::{CloseCode, codes, telemetry};
 use std::time::{Duration, UNIX_EPOCH};
+use tungstenite::protocol::frame::coding::Control;
 
 impl Shard {
     /// Bytes have arrived on a connection. They are unmasked in place.
@@ -50,7 +51,10 @@ impl Shard {
                     self.counters.violations += 1;
                     let answer = handshake::answer(431, "Request Header Fields Too Large", "connection: close\r\n", "");
                     self.write(id, |out| out.extend_from_slice(answer.as_bytes()));
-                    return self.close_socket(id);
+                    self.close_socket(id);
+                    // What the peer goes on sending stays in its own buffers until the socket goes.
+                    self.commands.push_back(SocketCommand::Pause(id.slot));
+                    return;
                 }
                 Handshake::Partial => {
                     if let Some(Connection { stage: Stage::Handshake(partial), .. }) = self.connection_mut(id) {
@@ -199,9 +203,13 @@ impl Shard {
                 }
             }
             Message::Binary(bytes) => self.handle_binary(id, bytes),
-            Message::Ping(payload) => self.write(id, |out| {
-                frame::write_control(out, tungstenite::protocol::frame::coding::Control::Pong, payload);
-            }),
+            Message::Ping(payload) => {
+                // A peer that pings without reading gets no more answers than it can be asked to read.
+                let waiting = self.connection(id).map_or(0, |connection| connection.outbox.bytes());
+                if waiting <= PONG_OUTBOX_BYTES_MAX {
+                    self.write(id, |out| frame::write_control(out, Control::Pong, payload));
+                }
+            }
             Message::Pong(_) => {}
             Message::Close(code) => self.close(id, code, ""),
         }

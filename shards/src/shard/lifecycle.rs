@@ -74,7 +74,9 @@ impl Shard {
         let Some(id) = entry.connection.as_ref().map(|connection| connection.id) else { return };
         self.detach(id);
         let entry = &mut self.connections[slot as usize];
-        entry.connection = None;
+        if let Some(connection) = entry.connection.take() {
+            self.spare.note_freed(connection.outbox.bytes());
+        }
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(slot);
     }
@@ -404,6 +406,7 @@ impl Shard {
             Command::OpenGate { connection } => {
                 if self.connection(connection).and_then(Connection::worker).is_some_and(|w| w.namespace.is_some()) {
                     self.release_parked(connection);
+                    self.report(Report::Settled { connection });
                 }
                 self.open_gate(connection);
             }
@@ -424,9 +427,7 @@ impl Shard {
             }
             Command::Evict { connection, successor } => self.evict(connection, successor),
             Command::HandOver { lost, successor } => self.hand_over(lost, successor),
-            Command::Fire { namespace, function_id, data, metadata } => {
-                self.fire(&namespace, &function_id, &data, metadata.as_deref());
-            }
+            Command::Fire(firing) => self.fire(firing),
             Command::CountLoad { query } => {
                 let load = self
                     .connections

@@ -220,6 +220,11 @@ impl Shard {
         self.channels.shrink();
     }
 
+    /// Bytes of large buffers let go since this was last asked.
+    pub fn take_freed_bytes(&mut self) -> usize {
+        self.spare.take_freed_bytes()
+    }
+
     /// Slots in the connection table, free ones included.
     pub fn slot_count(&self) -> usize {
         self.connections.len()

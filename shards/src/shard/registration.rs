@@ -56,6 +56,7 @@ impl Shard {
             }
         } else {
             self.release_parked(id);
+            self.report(Report::Settled { connection: id });
         }
         self.answer_engine(id, call, function, &Outcome::Result(Some(b"{\"success\":true}")));
     }
@@ -88,7 +89,8 @@ impl Shard {
             let functions: Vec<Rc<str>> =
                 worker.functions.iter().filter(|function| function.live).map(|function| function.id.clone()).collect();
             for function_id in &functions {
-                self.unregister_function(id, function_id);
+                // Control learns of the move from the registrations that follow.
+                self.leave_namespace(id, function_id);
             }
             if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
                 worker.namespace = Some(wanted);
@@ -165,6 +167,11 @@ impl Shard {
     fn register_function(&mut self, id: ConnectionId, function_id: &str, details: Option<FunctionDetails>) {
         let namespace = self.namespace_of(id);
         if let Some(owner) = crate::control::functions::reserved(&namespace, function_id) {
+            if details.is_none() {
+                // It moved here and may not: control still has it where it was.
+                let namespace = (&*namespace).into();
+                self.report(Report::Unregistered { connection: id, namespace, id: function_id.into() });
+            }
             return self.reject_function(id, &namespace, function_id, owner);
         }
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
@@ -199,15 +206,23 @@ impl Shard {
     }
 
     pub(super) fn unregister_function(&mut self, id: ConnectionId, function_id: &str) {
+        if self.leave_namespace(id, function_id) {
+            let namespace = (&*self.namespace_of(id)).into();
+            self.report(Report::Unregistered { connection: id, namespace, id: function_id.into() });
+        }
+    }
+
+    /// Takes a function out of its namespace, without telling control. Returns whether it was there.
+    fn leave_namespace(&mut self, id: ConnectionId, function_id: &str) -> bool {
         let namespace = self.namespace_of(id);
-        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-        let Some(registration) = worker.function_index.remove(function_id) else { return };
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return false };
+        let Some(registration) = worker.function_index.remove(function_id) else { return false };
         worker.functions[registration as usize].live = false;
         let claim = Claim { worker: worker.id, process: worker.process, round: 0 };
-        let provider = ProviderId { connection: id, registration };
-        self.report(Report::Unregistered { connection: id, namespace: (&*namespace).into(), id: function_id.into() });
         let name = self.name(&namespace, function_id);
+        let provider = ProviderId { connection: id, registration };
         self.tell_owner_unregistered(Registration { name, provider, claim });
+        true
     }
 
     pub(super) fn tell_owner_unregistered(&mut self, registration: Registration) {

@@ -119,7 +119,7 @@ impl Ledger {
         let Target::Shared(namespace, function) = call.target else {
             return Err(format!("call {number} to {:?} was delivered", call.target));
         };
-        if message["function_id"] != Value::from(function_id(function)) {
+        if message["function_id"] != function_id(function) {
             return Err(format!("call {number} was for {}", function_id(function)));
         }
         if let Some(first) = call.delivered.replace(link) {
@@ -147,7 +147,10 @@ impl Ledger {
                 == Some(number as u64)
         });
         // A call that a provider's home sent back has lost its place.
-        if !late && let Some(before) = self.order.insert((call.caller, link), number) && before > number {
+        if !late
+            && let Some(before) = self.order.insert((call.caller, link), number)
+            && before > number
+        {
             return Err(format!("call {number} came after call {before} of the same caller"));
         }
         Ok(())

@@ -239,10 +239,7 @@ impl Swarm {
         if self.dice.chance(70) {
             let token = if self.dice.chance(5) { id.clone() } else { token.clone() };
             let right = token == self.ledger.links[before].identity.as_ref().map_or("", |(_, token)| token);
-            self.say(
-                link,
-                &format!(r#"{{"type":"reattach","previous_worker_id":"{id}","reattach_token":"{token}"}}"#),
-            );
+            self.say(link, &format!(r#"{{"type":"reattach","previous_worker_id":"{id}","reattach_token":"{token}"}}"#));
             if right {
                 self.ledger.links[before].successor = Some(link);
             }
@@ -297,9 +294,8 @@ impl Swarm {
     fn register(&mut self, link: usize) {
         let function = self.dice.below(FUNCTIONS);
         let actor = self.ledger.links[link].actor;
-        let twin = (0..link).any(|other| {
-            self.ledger.links[other].actor == actor && self.ledger.links[other].ever.contains(&function)
-        });
+        let twin = (0..link)
+            .any(|other| self.ledger.links[other].actor == actor && self.ledger.links[other].ever.contains(&function));
         if twin {
             self.replaced.insert((actor, function));
         }
@@ -401,7 +397,10 @@ impl Swarm {
         } else {
             format!(r#""result":{{"answer":{number}}}"#)
         };
-        self.say(link, &format!(r#"{{"type":"invocationresult","invocation_id":"{key}","function_id":"f",{outcome}}}"#));
+        self.say(
+            link,
+            &format!(r#"{{"type":"invocationresult","invocation_id":"{key}","function_id":"f",{outcome}}}"#),
+        );
     }
 
     /// An answer to what it does not hold: answered before, held by another, or made up.

@@ -100,7 +100,7 @@ impl World {
         World {
             now_ms: 1_000,
             shards: shards.collect(),
-            control: Control::new(settings.clone(), Now { ms: 1_000, unix_ms: UNIX_MS }),
+            control: Control::new(settings.clone(), hasher, [seed as u8; 32], Now { ms: 1_000, unix_ms: UNIX_MS }),
             rings: (0..=count).map(|_| (0..=count).map(|_| VecDeque::new()).collect()).collect(),
             sockets: (0..count).map(|_| Vec::new()).collect(),
             settings,

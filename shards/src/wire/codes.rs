@@ -32,6 +32,12 @@ pub const FUNCTION_NAMESPACE_CONFLICT: &str = "FUNCTION_NAMESPACE_CONFLICT";
 pub const WORKER_NAMESPACE_CONFLICT: &str = "WORKER_NAMESPACE_CONFLICT";
 /// A trigger could not be registered.
 pub const TRIGGER_REGISTRATION_FAILED: &str = "trigger_registration_failed";
+/// What an engine function was asked about does not exist.
+pub const NOT_FOUND: &str = "NOT_FOUND";
+/// The arguments of an engine function contradict each other.
+pub const INVALID_ARGUMENTS: &str = "INVALID_ARGUMENTS";
+/// A trigger's provider failed to end it; it is gone anyway.
+pub const UNREGISTER_FAILED: &str = "unregister_failed";
 
 /// Message for a blank namespace on a call or a registration.
 pub const BLANK_NAMESPACE: &str =

@@ -172,7 +172,7 @@ impl<'a> Envelope<'a> {
         }
         let kind = members.kind.and_then(|raw| {
             let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-            Kind::from_name(inner)
+            Kind::from_name(inner).or_else(|| Kind::from_name(json::string_value(raw)?.as_bytes()))
         });
         match kind {
             Some(kind) => Ok(Envelope { kind, members, text }),
@@ -234,8 +234,8 @@ fn scan<'a>(text: &'a [u8], members: &mut Members<'a>) -> Result<(), JsonError> 
     scanner.object(|scanner, key: RawString<'a>| {
         let at = scanner.offset();
         let value = scanner.value()?;
-        // A name spelled with escapes is not one of ours.
-        if let Some(slot) = members.slot(key.inner)
+        let slot = if key.escaped { members.slot(&unescaped(key)) } else { members.slot(key.inner) };
+        if let Some(slot) = slot
             && slot.replace(value).is_some()
         {
             return Err(JsonError { offset: at, reason: "member given twice" });
@@ -243,6 +243,13 @@ fn scan<'a>(text: &'a [u8], members: &mut Members<'a>) -> Result<(), JsonError> 
         Ok(())
     })?;
     scanner.end()
+}
+
+/// A name spelled with escapes.
+#[cold]
+fn unescaped(key: RawString<'_>) -> Vec<u8> {
+    let quoted = [b"\"", key.inner, b"\""].concat();
+    json::string_value(&quoted).map(|name| name.as_bytes().to_vec()).unwrap_or_default()
 }
 
 /// Makes out of broken text whose call it was. Members read before the fault count first; Python puts `type` last,

@@ -6,8 +6,8 @@
 //! reserved bit is an error.
 
 use crate::limits::{
-    CONTROL_FRAME_BYTES_MAX, CONTROL_FRAMES_IN_A_ROW_MAX, FRAGMENT_ABOVE_BYTES, FRAGMENT_BYTES, FRAME_BYTES_MAX,
-    MESSAGE_BYTES_MAX, MESSAGE_FRAGMENTS_MAX,
+    CONTROL_FRAME_BYTES_MAX, FRAGMENT_ABOVE_BYTES, FRAGMENT_BYTES, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX,
+    MESSAGE_FRAGMENTS_MAX,
 };
 use std::fmt;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
@@ -118,7 +118,6 @@ pub struct Reader {
     fragments: Option<Box<Fragments>>,
     /// `partial` or `fragments` hold what the last call returned and are to be let go.
     stale: Stale,
-    control_in_a_row: u32,
 }
 
 struct Fragments {
@@ -148,6 +147,7 @@ impl Reader {
         }
         while !input.is_empty() {
             let Some(header) = Header::parse(input)? else { break };
+            self.check_length(header)?;
             let frame_bytes = header.header_bytes + header.payload_bytes;
             if input.len() < frame_bytes {
                 self.partial.reserve(frame_bytes.min(input.len() + (64 << 10)));
@@ -163,7 +163,6 @@ impl Reader {
                 && self.fragments.is_none()
                 && data != Data::Continue
             {
-                self.control_in_a_row = 0;
                 return Ok(Some(if data == Data::Text { Message::Text(payload) } else { Message::Binary(payload) }));
             }
             if self.accept(header, payload)? {
@@ -189,6 +188,7 @@ impl Reader {
             self.partial.push(*first);
             *input = rest;
         };
+        self.check_length(header)?;
         let frame_bytes = header.header_bytes + header.payload_bytes;
         let missing = (frame_bytes - self.partial.len()).min(input.len());
         let (wanted, rest) = std::mem::take(input).split_at_mut(missing);
@@ -221,20 +221,25 @@ impl Reader {
         self.next(input)
     }
 
+    /// Refuses a fragment that would make its message too long, before its payload has come.
+    #[inline]
+    fn check_length(&self, header: Header) -> Result<(), WireError> {
+        let Some(fragments) = &self.fragments else { return Ok(()) };
+        let bytes = fragments.bytes.len() + header.payload_bytes;
+        if header.opcode == OpCode::Data(Data::Continue) && bytes > MESSAGE_BYTES_MAX {
+            let reason = format!("message of at least {bytes} bytes exceeds the limit of {MESSAGE_BYTES_MAX}");
+            return Err(WireError::size(reason));
+        }
+        Ok(())
+    }
+
     /// Checks a frame against the state of fragmentation and stores it if it is a fragment.
     /// Returns whether a fragmented message is now complete.
     fn accept(&mut self, header: Header, payload: &[u8]) -> Result<bool, WireError> {
         let data = match header.opcode {
-            OpCode::Control(_) => {
-                self.control_in_a_row += 1;
-                if self.control_in_a_row > CONTROL_FRAMES_IN_A_ROW_MAX {
-                    return Err(WireError { code: CloseCode::Policy, reason: "flood of control frames".to_owned() });
-                }
-                return Ok(false);
-            }
+            OpCode::Control(_) => return Ok(false),
             OpCode::Data(data) => data,
         };
-        self.control_in_a_row = 0;
         match (&mut self.fragments, data) {
             (None, Data::Continue) => Err(WireError::protocol("continuation of nothing")),
             (Some(_), Data::Text | Data::Binary) => Err(WireError::protocol("new message inside a fragmented one")),
@@ -246,11 +251,6 @@ impl Reader {
             }
             (Some(fragments), _) => {
                 fragments.count += 1;
-                let bytes = fragments.bytes.len() + payload.len();
-                if bytes > MESSAGE_BYTES_MAX {
-                    let reason = format!("message of over {bytes} bytes exceeds the limit of {MESSAGE_BYTES_MAX}");
-                    return Err(WireError::size(reason));
-                }
                 if fragments.count > MESSAGE_FRAGMENTS_MAX {
                     return Err(WireError::size(format!("message of over {MESSAGE_FRAGMENTS_MAX} fragments")));
                 }

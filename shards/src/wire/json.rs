@@ -3,8 +3,7 @@
 //! The engine forwards payloads as raw text, so what it lets through must be exactly one complete JSON value:
 //! a truncated or malformed one could smuggle envelope members or leave its receiver hanging. [`Scanner`]
 //! checks the full grammar (RFC 8259) in one pass and hands out slices. Callers check UTF-8 once per frame.
-//! Beyond the grammar it refuses what strict decoders at the other end refuse: lone surrogate escapes and
-//! numbers beyond the range of a double.
+//! What is valid by the grammar passes untouched, numbers of any size included.
 //!
 //! Decoding into values goes through sonic-rs, at the bottom of this file; nothing else in the crate names it.
 
@@ -150,36 +149,19 @@ impl<'a> Scanner<'a> {
                 Ok(())
             }
             Some(b'u') => {
-                let unit = self.hex4(self.at + 2)?;
-                match unit {
-                    0xD800..=0xDBFF => {
-                        if self.text.get(self.at + 6..self.at + 8) != Some(b"\\u") {
-                            return self.fail("lone surrogate escape");
-                        }
-                        if !(0xDC00..=0xDFFF).contains(&self.hex4(self.at + 8)?) {
-                            return self.fail("lone surrogate escape");
-                        }
-                        self.at += 12;
-                    }
-                    0xDC00..=0xDFFF => return self.fail("lone surrogate escape"),
-                    _ => self.at += 6,
-                }
+                self.hex4(self.at + 2)?;
+                self.at += 6;
                 Ok(())
             }
             _ => self.fail("unknown escape in a string"),
         }
     }
 
-    fn hex4(&self, at: usize) -> Result<u32, JsonError> {
-        let digits = self.text.get(at..at + 4);
-        let mut unit = 0;
-        for digit in digits.unwrap_or(b"?") {
-            match (*digit as char).to_digit(16) {
-                Some(value) => unit = unit * 16 + value,
-                None => return Err(JsonError { offset: at, reason: "bad \\u escape" }),
-            }
+    fn hex4(&self, at: usize) -> Result<(), JsonError> {
+        match self.text.get(at..at + 4) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(()),
+            _ => Err(JsonError { offset: at, reason: "bad \\u escape" }),
         }
-        Ok(unit)
     }
 
     fn literal(&mut self, word: &'static [u8]) -> Result<(), JsonError> {
@@ -201,7 +183,6 @@ impl<'a> Scanner<'a> {
     }
 
     fn number(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
         if self.text[self.at] == b'-' {
             self.at += 1;
         }
@@ -218,22 +199,13 @@ impl<'a> Scanner<'a> {
                 return self.fail("bad number");
             }
         }
-        let exponent = matches!(self.text.get(self.at), Some(b'e' | b'E'));
-        if exponent {
+        if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
             self.at += 1;
             if matches!(self.text.get(self.at), Some(b'+' | b'-')) {
                 self.at += 1;
             }
             if self.digits() == 0 {
                 return self.fail("bad number");
-            }
-        }
-        // 300 digits without an exponent are the shortest way past the range of a double.
-        if exponent || self.at - start > 300 {
-            let text = std::str::from_utf8(&self.text[start..self.at]).unwrap_or("");
-            if !text.parse::<f64>().is_ok_and(f64::is_finite) {
-                self.at = start;
-                return self.fail("number out of range");
             }
         }
         Ok(())
@@ -453,9 +425,6 @@ mod tests {
             ("[1,]", "expected a value"),
             ("01", "text after the value"),
             ("1.", "bad number"),
-            ("1e999", "number out of range"),
-            ("\"\\ud83d\"", "lone surrogate escape"),
-            ("\"\\ude00\"", "lone surrogate escape"),
             ("\"\\x\"", "unknown escape in a string"),
             ("\"abc", "string is not closed"),
             ("\"a\nb\"", "control character in a string"),
@@ -464,7 +433,7 @@ mod tests {
         ] {
             assert_eq!(reason(text.as_bytes()), Some(expected), "{text}");
         }
-        assert_eq!(reason("9".repeat(400).as_bytes()), Some("number out of range"));
+        assert_eq!(reason("\"\\u12".as_bytes()), Some("bad \\u escape"));
     }
 
     #[test]
@@ -497,13 +466,26 @@ mod tests {
         assert_eq!(string_value(b"1"), None);
     }
 
+    /// serde_json's verdict, where it is about the grammar: it also refuses numbers beyond a double and lone
+    /// surrogates.
+    fn reference(text: &[u8]) -> Option<bool> {
+        match serde_json::from_slice::<serde_json::Value>(text) {
+            Ok(_) => Some(true),
+            Err(error) => {
+                let reason = error.to_string();
+                let stricter = ["out of range", "surrogate", "hex escape"].iter().any(|text| reason.contains(text));
+                (!stricter).then_some(false)
+            }
+        }
+    }
+
     proptest! {
-        // serde_json is the strictest decoder we know; it has no say on depth and we none on its arbitrary limits.
         #[test]
         fn agrees_with_serde_json(text in "[\\[\\]{}\",:0-9eE.+\\-truefalsn \\\\u]{0,24}") {
             let ours = validate(text.as_bytes()).is_ok();
-            let theirs = serde_json::from_str::<serde_json::Value>(&text).is_ok();
-            prop_assert_eq!(ours, theirs, "{}", text);
+            if let Some(theirs) = reference(text.as_bytes()) {
+                prop_assert_eq!(ours, theirs, "{}", text);
+            }
         }
 
         #[test]
@@ -512,8 +494,9 @@ mod tests {
             let at = at % text.len();
             text[at] = byte;
             let ours = validate(&text).is_ok();
-            let theirs = serde_json::from_slice::<serde_json::Value>(&text).is_ok();
-            prop_assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(&text));
+            if let Some(theirs) = reference(&text) {
+                prop_assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(&text));
+            }
         }
     }
 }

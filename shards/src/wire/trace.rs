@@ -48,6 +48,41 @@ pub fn baggage_for(function_id: &str, caller: &str) -> String {
     out
 }
 
+/// The entries of a baggage header, percent-decoded, without properties; of one key the last counts.
+pub fn baggage_entries(header: &str) -> Vec<(String, String)> {
+    let mut entries: Vec<(String, String)> = Vec::new();
+    for entry in header.split(',') {
+        let Some((key, rest)) = entry.split_once('=') else { continue };
+        let (key, value) = (key.trim(), rest.split(';').next().unwrap_or("").trim());
+        if key.is_empty() {
+            continue;
+        }
+        entries.retain(|(known, _)| known != key);
+        entries.push((key.to_owned(), percent_decode(value)));
+    }
+    entries
+}
+
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| (*byte as char).to_digit(16));
+        match (byte, digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +110,13 @@ mod tests {
         assert_eq!(baggage_for("a::b", ""), "iii.function.id=a::b");
         assert_eq!(baggage_for("a::b", "k=v;p=1, iii.function.id=old"), "k=v;p=1,iii.function.id=a::b");
         assert_eq!(baggage_for("a b,c", "x=1"), "x=1,iii.function.id=a%20b%2Cc");
+    }
+
+    // ENG-51
+    #[test]
+    fn baggage_is_read_back() {
+        let pairs = |header| baggage_entries(header).into_iter().map(|(k, v)| format!("{k}:{v}")).collect::<Vec<_>>();
+        assert_eq!(pairs("a=1;p=2, b = x%20y ,a=3,,=4,c"), ["b:x y", "a:3"]);
+        assert_eq!(pairs("k=100%,j=%E4%B8"), ["k:100%", "j:\u{fffd}"]);
     }
 }
