@@ -62,7 +62,10 @@ fn little_locked_memory_is_enough_or_diagnosed() {
 // T27: with 64 descriptors the engine works, or says what to raise.
 #[test]
 fn few_descriptors_are_enough_or_diagnosed() {
-    works_or_is_diagnosed(Sandbox { descriptors: Some(64), ..Sandbox::default() }, &["descriptor", "nofile", "open files"]);
+    works_or_is_diagnosed(
+        Sandbox { descriptors: Some(64), ..Sandbox::default() },
+        &["descriptor", "nofile", "open files"],
+    );
 }
 
 /// Starts the engine there, and puts it to work if it does start.

@@ -18,12 +18,35 @@ fn what_is_no_message_is_ignored() {
     let engine = Engine::start(1);
     let mut worker = RawWorker::connect(&engine);
     let nonsense = [
-        "null", "true", "7", "\"text\"", "[]", r#"[{"type":"ping"}]"#, "{", "}", "{}", "nonsense", "\u{feff}{\"type\":\"ping\"}",
-        r#"{"type":"ping"} {"type":"ping"}"#, r#"{"type":"ping"}x"#, r#"{"type":7}"#, r#"{"type":null}"#, r#"{"type":"Ping"}"#,
-        r#"{"type":"no_such_type"}"#, r#"{"Type":"ping"}"#, r#"{"type":"registerfunction"}"#, r#"{"type":"registerfunction","id":7}"#,
-        r#"{"type":"unregisterfunction"}"#, r#"{"type":"invokefunction"}"#, r#"{"type":"invocationresult"}"#,
-        r#"{"type":"reattach"}"#, r#"{"type":"registertrigger"}"#, r#"{"type":"workerregistered"}"#,
-        r#"{"type":"registrationrejected"}"#, r#"{"type":"ping","#, r#"{'type':'ping'}"#,
+        "null",
+        "true",
+        "7",
+        "\"text\"",
+        "[]",
+        r#"[{"type":"ping"}]"#,
+        "{",
+        "}",
+        "{}",
+        "nonsense",
+        "\u{feff}{\"type\":\"ping\"}",
+        r#"{"type":"ping"} {"type":"ping"}"#,
+        r#"{"type":"ping"}x"#,
+        r#"{"type":7}"#,
+        r#"{"type":null}"#,
+        r#"{"type":"Ping"}"#,
+        r#"{"type":"no_such_type"}"#,
+        r#"{"Type":"ping"}"#,
+        r#"{"type":"registerfunction"}"#,
+        r#"{"type":"registerfunction","id":7}"#,
+        r#"{"type":"unregisterfunction"}"#,
+        r#"{"type":"invokefunction"}"#,
+        r#"{"type":"invocationresult"}"#,
+        r#"{"type":"reattach"}"#,
+        r#"{"type":"registertrigger"}"#,
+        r#"{"type":"workerregistered"}"#,
+        r#"{"type":"registrationrejected"}"#,
+        r#"{"type":"ping","#,
+        r#"{'type':'ping'}"#,
     ];
     for text in nonsense {
         worker.send_text(text);
@@ -40,9 +63,15 @@ fn order_blanks_and_unknown_members_do_not_matter() {
     let engine = Engine::start(1);
     let (mut provider, mut caller) = pair(&engine);
     let spellings = [
-        format!(r#"{{"data":{{"type":"ping","invocation_id":"x"}},"function_id":"f","invocation_id":"{ID}","type":"invokefunction"}}"#),
-        format!(" \n{{ \"type\" : \"invokefunction\" , \"invocation_id\" :\t\"{ID}\", \"function_id\":\"f\",\"data\":1 }}\r\n"),
-        format!(r#"{{"type":"invokefunction","x":[{{"type":"pong"}}],"invocation_id":"{ID}","function_id":"f","data":1,"observe_depth":3,"caller":{{}}}}"#),
+        format!(
+            r#"{{"data":{{"type":"ping","invocation_id":"x"}},"function_id":"f","invocation_id":"{ID}","type":"invokefunction"}}"#
+        ),
+        format!(
+            " \n{{ \"type\" : \"invokefunction\" , \"invocation_id\" :\t\"{ID}\", \"function_id\":\"f\",\"data\":1 }}\r\n"
+        ),
+        format!(
+            r#"{{"type":"invokefunction","x":[{{"type":"pong"}}],"invocation_id":"{ID}","function_id":"f","data":1,"observe_depth":3,"caller":{{}}}}"#
+        ),
         format!(r#"{{"type":"invokefunction","invocation_id":"{ID}","function_id":"\u0066","data":1}}"#),
     ];
     for text in spellings {
@@ -270,7 +299,8 @@ fn wide_objects_pass() {
 fn registerworker_is_understood() {
     let engine = Engine::start(1);
     let mut worker = RawWorker::connect(&engine);
-    worker.send(json!({"type": "registerworker", "name": "by-alias", "runtime": "node", "version": "0.11.6", "pid": 7}));
+    worker
+        .send(json!({"type": "registerworker", "name": "by-alias", "runtime": "node", "version": "0.11.6", "pid": 7}));
     let listed = worker.call("engine::workers::list", json!({})).expect("the list");
     assert!(listed["workers"].as_array().unwrap().iter().any(|row| row["name"] == "by-alias"), "{listed}");
 }

@@ -91,9 +91,7 @@ fn replicas_share_the_calls() {
 
 /// Which of the workers has a delivery waiting; it stays in that worker's inbox.
 fn who_got_it(workers: &mut [RawWorker]) -> usize {
-    support::eventually("one of the replicas gets the call", || {
-        workers.iter_mut().position(RawWorker::has_frame)
-    })
+    support::eventually("one of the replicas gets the call", || workers.iter_mut().position(RawWorker::has_frame))
 }
 
 // PROTO-50c: whoever is busy gets less.
@@ -133,8 +131,7 @@ fn the_id_lives_as_long_as_one_replica() {
         let kept = second.expect("invokefunction");
         let lost = first.expect("invokefunction");
         first.vanish();
-        let (kept_call, lost_call) =
-            if kept["data"] == 1 { (&calls[0], &calls[1]) } else { (&calls[1], &calls[0]) };
+        let (kept_call, lost_call) = if kept["data"] == 1 { (&calls[0], &calls[1]) } else { (&calls[1], &calls[0]) };
         assert_ne!(kept["data"], lost["data"]);
         assert_eq!(error_code(&caller.result(lost_call)), "invocation_stopped");
         second.answer(&kept, json!("still here"));
@@ -257,7 +254,8 @@ fn formats_are_not_enforced() {
     let engine = Engine::start(1);
     let mut worker = RawWorker::named(&engine, "worker");
     let format = json!({"type": "object", "required": ["a"], "properties": {"a": {"type": "number"}}});
-    worker.send(json!({"type": "registerfunction", "id": "strict", "request_format": format, "response_format": format}));
+    worker
+        .send(json!({"type": "registerfunction", "id": "strict", "request_format": format, "response_format": format}));
     worker.confirm(&["strict"]);
     let listed = worker.call("engine::functions::list", json!({"prefix": "strict", "include_schemas": true}));
     let row = &listed.expect("the list")["functions"][0];

@@ -25,7 +25,8 @@ fn a_call_and_its_answer() {
             assert!(!members.contains(&unwanted), "{unwanted} in {delivery}");
         }
         provider.answer(&delivery, json!({"b": 2}));
-        let expected = json!({"type": "invocationresult", "invocation_id": call, "function_id": "f", "result": {"b": 2}});
+        let expected =
+            json!({"type": "invocationresult", "invocation_id": call, "function_id": "f", "result": {"b": 2}});
         assert_eq!(caller.recv(), expected);
         caller.expect_silence();
     });
@@ -81,7 +82,10 @@ fn objects_are_told_who_called() {
         let cases = [
             (json!({}), json!({"_caller_worker_id": me})),
             (json!({"_caller_worker_id": "forged"}), json!({"_caller_worker_id": me})),
-            (json!({"a": 1, "_caller_worker_id": {"x": [1]}, "b": 2}), json!({"a": 1, "b": 2, "_caller_worker_id": me})),
+            (
+                json!({"a": 1, "_caller_worker_id": {"x": [1]}, "b": 2}),
+                json!({"a": 1, "b": 2, "_caller_worker_id": me}),
+            ),
             (json!({"_caller_worker_id": 1, "b": 2}), json!({"b": 2, "_caller_worker_id": me})),
             (
                 json!({"in": {"_caller_worker_id": "kept"}}),
@@ -182,7 +186,8 @@ fn one_answer_counts_and_only_the_providers() {
         // Neither is success without a result.
         let call = caller.invoke("f", json!({}));
         let delivery = provider.expect("invokefunction");
-        provider.send(json!({"type": "invocationresult", "invocation_id": delivery["invocation_id"], "function_id": "f"}));
+        provider
+            .send(json!({"type": "invocationresult", "invocation_id": delivery["invocation_id"], "function_id": "f"}));
         let answer = caller.expect("invocationresult");
         assert_eq!((&answer["invocation_id"], answer.get("error")), (&json!(call), None));
         assert!(answer.get("result").is_none_or(Value::is_null));
@@ -259,7 +264,8 @@ fn a_worker_may_call_itself_in_depth() {
 fn an_unknown_function_is_named() {
     each_shard_count(|engine| {
         let mut caller = RawWorker::named(engine, "caller");
-        let error = json!({"code": "function_not_found", "message": "Function no::such not found in namespace default."});
+        let error =
+            json!({"code": "function_not_found", "message": "Function no::such not found in namespace default."});
         assert_eq!(caller.call("no::such", json!({})), Err(error));
     });
 }

@@ -84,8 +84,7 @@ fn a_blank_namespace_is_refused() {
     each_shard_count(|engine| {
         let mut worker = RawWorker::connect(engine);
         let outcome = worker.call("engine::workers::register", json!({"name": "x", "namespace": " "}));
-        let message =
-            r#"namespace is empty: worker 'x' declared " ". Give it a name, or omit the field to register in 'default'."#;
+        let message = r#"namespace is empty: worker 'x' declared " ". Give it a name, or omit the field to register in 'default'."#;
         assert_eq!(outcome, Err(json!({"code": "INVALID_NAMESPACE", "message": message})));
         let register = json!({"runtime": "node", "version": "0.23.0", "name": "x", "namespace": "orders"});
         assert_eq!(worker.call("engine::workers::register", register), Ok(json!({"success": true})));

@@ -54,9 +54,15 @@ fn a_traceparent_travels_verbatim() {
 fn an_invalid_traceparent_is_dropped() {
     let engine = Engine::start(1);
     for invalid in [
-        "", "nonsense", &format!("00-{TRACE}-{SPAN}"), &format!("00-{TRACE}-{SPAN}-0g"), &format!("00-{TRACE}-{SPAN}-1"),
-        &format!("00-{}-{SPAN}-01", "0".repeat(32)), &format!("00-{TRACE}-{}-01", "0".repeat(16)),
-        &format!("ff-{TRACE}-{SPAN}-01"), &format!("00-{}-{SPAN}-01", &TRACE[1..]),
+        "",
+        "nonsense",
+        &format!("00-{TRACE}-{SPAN}"),
+        &format!("00-{TRACE}-{SPAN}-0g"),
+        &format!("00-{TRACE}-{SPAN}-1"),
+        &format!("00-{}-{SPAN}-01", "0".repeat(32)),
+        &format!("00-{TRACE}-{}-01", "0".repeat(16)),
+        &format!("ff-{TRACE}-{SPAN}-01"),
+        &format!("00-{}-{SPAN}-01", &TRACE[1..]),
     ] {
         let (delivery, _) = deliver(&engine, json!({"traceparent": invalid}));
         assert!(delivery.get("traceparent").is_none_or(Value::is_null), "{invalid}: {delivery}");

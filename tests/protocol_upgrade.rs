@@ -73,7 +73,9 @@ fn http_1_0_is_refused_and_closed() {
 #[test]
 fn garbage_instead_of_a_request_is_refused() {
     let engine = Engine::start(1);
-    for garbage in ["\0\x01\x02\x03\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n"] {
+    for garbage in
+        ["\0\x01\x02\x03\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n"]
+    {
         let mut socket = RawSocket::tcp(engine.port);
         socket.write(garbage.as_bytes());
         let answer = socket.read_http();

@@ -14,7 +14,8 @@ fn id(number: u64) -> String {
 /// Sends calls in batches, so that neither side's buffers hold all of them.
 fn send_calls(caller: &mut RawWorker, function: &str, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        let call = json!({"type": "invokefunction", "invocation_id": id(number), "function_id": function, "data": number});
+        let call =
+            json!({"type": "invokefunction", "invocation_id": id(number), "function_id": function, "data": number});
         caller.queue(&call);
     }
     caller.flush();
@@ -22,7 +23,8 @@ fn send_calls(caller: &mut RawWorker, function: &str, numbers: std::ops::Range<u
 
 fn answer_all(provider: &mut RawWorker, delivered: &[String], function: &str) {
     for delivery in delivered {
-        let result = json!({"type": "invocationresult", "invocation_id": delivery, "function_id": function, "result": 1});
+        let result =
+            json!({"type": "invocationresult", "invocation_id": delivery, "function_id": function, "result": 1});
         provider.queue(&result);
     }
     provider.flush();

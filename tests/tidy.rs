@@ -46,7 +46,13 @@ fn files_are_short_enough_to_read() {
 #[test]
 fn no_machine_has_left_its_paths() {
     // Spelt in two parts, so that this file does not offend.
-    let homes = [concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/wo", "rk/"), concat!("/tm", "p/")];
+    let homes = [
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("/Us", "ers/"),
+        concat!("/wo", "rk/"),
+        concat!("/tm", "p/"),
+    ];
     let mut offenders = Vec::new();
     for file in files() {
         if file.starts_with("tests/transcripts") || file.ends_with("Cargo.lock") {
@@ -65,7 +71,9 @@ fn no_machine_has_left_its_paths() {
 fn mentions_path(line: &str, home: &str) -> bool {
     line.match_indices(home).any(|(at, _)| {
         let before = line[..at].chars().next_back();
-        before.is_none_or(|before| !(before.is_alphanumeric() || matches!(before, '.' | '-' | '_' | '/' | '}' | '*' | ')')))
+        before.is_none_or(|before| {
+            !(before.is_alphanumeric() || matches!(before, '.' | '-' | '_' | '/' | '}' | '*' | ')'))
+        })
     })
 }
 

@@ -24,9 +24,7 @@ impl Variables {
                 json!(self.0.entry(text.clone()).or_insert_with(|| text.clone()))
             }
             Value::Array(items) => items.iter().map(|item| self.fill(item)).collect(),
-            Value::Object(members) => {
-                members.iter().map(|(name, value)| (name.clone(), self.fill(value))).collect()
-            }
+            Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), self.fill(value))).collect(),
             other => other.clone(),
         }
     }
@@ -41,7 +39,9 @@ impl Variables {
         match self.0.get(name) {
             Some(bound) if bound == actual => Ok(()),
             Some(bound) => Err(format!("expected id {bound}, got {actual}")),
-            None if self.0.values().any(|bound| bound == actual) => Err(format!("{actual} already means something else")),
+            None if self.0.values().any(|bound| bound == actual) => {
+                Err(format!("{actual} already means something else"))
+            }
             None => {
                 self.0.insert(name.to_owned(), actual.clone());
                 Ok(())
@@ -144,11 +144,11 @@ fn same(expected: &Value, actual: &Value, place: &str, variables: &mut Variables
             }
             Ok(())
         }
-        (Value::Array(wanted), Value::Array(found)) if wanted.len() == found.len() => {
-            wanted.iter().zip(found).enumerate().try_for_each(|(index, (wanted, found))| {
-                same(wanted, found, &format!("{place}[{index}]"), variables)
-            })
-        }
+        (Value::Array(wanted), Value::Array(found)) if wanted.len() == found.len() => wanted
+            .iter()
+            .zip(found)
+            .enumerate()
+            .try_for_each(|(index, (wanted, found))| same(wanted, found, &format!("{place}[{index}]"), variables)),
         _ if expected == actual => Ok(()),
         _ => Err(format!("{place}: expected {expected}, got {actual}")),
     }

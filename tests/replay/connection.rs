@@ -184,7 +184,9 @@ impl Connection {
                 TEXT if self.is_channel() => {
                     self.texts.push_back(String::from_utf8(frame.payload).expect("text frames are UTF-8"));
                 }
-                TEXT => self.inbox.push_back(serde_json::from_slice(&frame.payload).expect("PROTO-27: JSON objects only")),
+                TEXT => {
+                    self.inbox.push_back(serde_json::from_slice(&frame.payload).expect("PROTO-27: JSON objects only"))
+                }
                 BINARY => self.binaries.push_back(frame.payload),
                 PING => {
                     self.socket.try_write(&crate::support::socket::frame_bytes(true, PONG, &frame.payload));

@@ -48,7 +48,8 @@ fn request_text(data: &Value) -> String {
         .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()))
         .collect();
     let mark = if query.is_empty() { "" } else { "?" };
-    let mut text = format!("{} /{path}{mark}{} HTTP/1.1\r\n", data["method"].as_str().unwrap_or("GET"), query.join("&"));
+    let mut text =
+        format!("{} /{path}{mark}{} HTTP/1.1\r\n", data["method"].as_str().unwrap_or("GET"), query.join("&"));
     for (name, value) in data["headers"].as_object().into_iter().flatten() {
         if name != "content-length" {
             text += &format!("{name}: {}\r\n", value.as_str().unwrap_or_default());

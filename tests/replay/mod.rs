@@ -3,6 +3,7 @@
 //! Rows run in file order, so a cause always precedes its effect. A row of the engine is awaited; a row of a worker is sent.
 //! Between connections nothing but discovery orders things, so a call to a function of another connection waits until
 //! the engine lists that function (or no longer lists it, when its provider has left).
+#![allow(clippy::disallowed_methods, reason = "a recording is short, and so is the queue of what came in")]
 
 mod compare;
 mod connection;
@@ -122,22 +123,25 @@ impl Replay<'_> {
                 }
                 self.wait_for_target(&name, frame)?;
             }
-            Some("invocationresult") => match self.deliveries.get(frame["invocation_id"].as_str().unwrap_or_default()) {
-                // A delivery without id (void) is run by SDKs but not answered.
-                Some(Delivery { id: None, .. }) => return Ok(()),
-                Some(Delivery { connection, id: Some(id) }) => {
-                    filled["invocation_id"] = json!(id);
-                    if self.connections[connection].is_usable() {
-                        name = connection.clone();
+            Some("invocationresult") => {
+                match self.deliveries.get(frame["invocation_id"].as_str().unwrap_or_default()) {
+                    // A delivery without id (void) is run by SDKs but not answered.
+                    Some(Delivery { id: None, .. }) => return Ok(()),
+                    Some(Delivery { connection, id: Some(id) }) => {
+                        filled["invocation_id"] = json!(id);
+                        if self.connections[connection].is_usable() {
+                            name = connection.clone();
+                        }
                     }
+                    // Nothing was delivered in this run: there is nothing to answer.
+                    None => return Ok(()),
                 }
-                // Nothing was delivered in this run: there is nothing to answer.
-                None => return Ok(()),
-            },
+            }
             _ => {}
         }
         self.connection(&name)?.send_message(filled);
-        if frame["type"] == "invokefunction" && frame.get("data").is_none() && self.allows(Allowance::AbsentDataIsNull) {
+        if frame["type"] == "invokefunction" && frame.get("data").is_none() && self.allows(Allowance::AbsentDataIsNull)
+        {
             self.expect_null_delivery(&row.connection, frame)?;
         }
         Ok(())
@@ -155,7 +159,8 @@ impl Replay<'_> {
         self.connection(&provider)?.send_message(
             json!({"type": "invocationresult", "invocation_id": given, "function_id": function, "result": result}),
         );
-        let answer = json!({"type": "invocationresult", "invocation_id": id, "function_id": function, "result": result});
+        let answer =
+            json!({"type": "invocationresult", "invocation_id": id, "function_id": function, "result": result});
         self.expect_frame(caller, &answer)
     }
 
@@ -163,8 +168,12 @@ impl Replay<'_> {
     fn providers(&self, call: &Value) -> Vec<String> {
         let namespace = call["namespace"].as_str().unwrap_or("default");
         let id = call["function_id"].as_str().unwrap_or_default();
-        let mut names: Vec<_> =
-            self.connections.iter().filter(|(_, one)| one.provides(namespace, id)).map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, one)| one.provides(namespace, id))
+            .map(|(name, _)| name.clone())
+            .collect();
         names.sort();
         names
     }
@@ -359,7 +368,12 @@ impl Replay<'_> {
     fn nothing_is_left(&mut self, file: &Path) {
         while self.pump(Instant::now() + Duration::from_millis(50)) {}
         for (name, connection) in &self.connections {
-            assert!(connection.inbox.is_empty(), "{}, {name}: frames without a row: {:?}", file.display(), connection.inbox);
+            assert!(
+                connection.inbox.is_empty(),
+                "{}, {name}: frames without a row: {:?}",
+                file.display(),
+                connection.inbox
+            );
             for pending in &connection.pending_http {
                 pending.check();
             }

@@ -20,7 +20,9 @@ pub struct Row {
 
 #[derive(Debug)]
 pub enum Step {
-    Request { path: String },
+    Request {
+        path: String,
+    },
     Response,
     /// A text frame that is JSON.
     Message(Value),

@@ -55,7 +55,8 @@ impl RawWorker {
             .max_frame_size(Some(128 << 20))
             .read_buffer_size(8 << 10);
         let url = format!("ws://127.0.0.1:{port}{path}");
-        let (socket, _) = tungstenite::client::client_with_config(url, stream, Some(limits)).expect("the engine upgrades");
+        let (socket, _) =
+            tungstenite::client::client_with_config(url, stream, Some(limits)).expect("the engine upgrades");
         let mut worker = Self { id: String::new(), token: String::new(), socket, inbox: VecDeque::new(), next_call: 0 };
         // PROTO-40: no frame precedes the greeting.
         let greeting = worker.expect("workerregistered");
@@ -189,9 +190,8 @@ impl RawWorker {
     /// Waits for the answer of one call: the result, or the error body.
     pub fn result(&mut self, invocation_id: &str) -> Result<Value, Value> {
         let what = format!("the answer of {invocation_id}");
-        let mut frame = self.take(&what, |frame| {
-            frame["type"] == "invocationresult" && frame["invocation_id"] == invocation_id
-        });
+        let mut frame =
+            self.take(&what, |frame| frame["type"] == "invocationresult" && frame["invocation_id"] == invocation_id);
         match frame["error"].take() {
             Value::Null => Ok(frame["result"].take()),
             error => Err(error),
