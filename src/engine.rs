@@ -21,6 +21,7 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     warn_of_missing_workers(&loaded);
     // Signals first: one that arrives while the engine starts must not kill it half-way.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot handle signals: {error}"))?;
+    let settings = Settings { trim_memory: crate::memory::trim, ..settings };
     let engine = Engine::start(settings).map_err(|error| error.to_string())?;
     for address in engine.addresses().iter().flatten() {
         tracing::info!("Engine listening on address: {address}");
@@ -50,6 +51,9 @@ fn refuse_what_would_be_ignored(settings: &Settings) -> Result<(), String> {
 }
 
 fn warn_of_missing_workers(loaded: &Loaded) {
+    if loaded.source.file.is_none() {
+        return;
+    }
     let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {
         let missing = match &worker.kind {

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 mod logging;
+mod memory;
 mod suggest;
 
 /// The version of this engine, as `iii --version` prints it.

@@ -6,13 +6,15 @@
 use crate::config::{Note, NoteLevel};
 use std::io::IsTerminal;
 use std::time::SystemTime;
+use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Lines that may wait for the writer.
-const LINES_MAX: usize = 65_536;
+const LINES_MAX: usize = 16_384;
 /// What is logged unless `RUST_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "info,glommio=warn";
 
@@ -26,9 +28,8 @@ pub fn start() -> WorkerGuard {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        .with_timer(Seconds)
-        .with_target(false)
         .with_ansi(colour)
+        .event_format(Line)
         .try_init();
     guard
 }
@@ -41,11 +42,29 @@ pub fn note(note: &Note) {
     }
 }
 
-/// RFC 3339, UTC, whole seconds.
-struct Seconds;
+/// One event as one line: time (RFC 3339, UTC, whole seconds), level, message, other fields.
+struct Line;
 
-impl FormatTime for Seconds {
-    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
-        write!(writer, "{}", humantime::format_rfc3339_seconds(SystemTime::now()))
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let level = *event.metadata().level();
+        let (on, off) = match (writer.has_ansi_escapes(), level) {
+            (false, _) => ("", ""),
+            (true, Level::ERROR) => ("\u{1b}[31m", "\u{1b}[0m"),
+            (true, Level::WARN) => ("\u{1b}[33m", "\u{1b}[0m"),
+            (true, _) => ("\u{1b}[32m", "\u{1b}[0m"),
+        };
+        write!(writer, "{} {on}{level}{off} ", humantime::format_rfc3339_seconds(SystemTime::now()))?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
     }
 }

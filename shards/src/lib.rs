@@ -1,6 +1,7 @@
 //! The shard runtime of iii: pure state machines for connections, routing and discovery, and the threads, rings
 //! and sockets that drive them.
 
+pub mod channel;
 pub mod connection;
 pub mod control;
 pub mod http;
@@ -12,5 +13,7 @@ pub mod ring;
 pub mod runtime;
 pub mod settings;
 pub mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod timers;
 pub mod wire;

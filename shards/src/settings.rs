@@ -27,6 +27,8 @@ pub struct Settings {
     pub stalled_peer_ms: u64,
     /// Poll instead of sleeping while calls are pending. Costs a core, saves wake-up latency.
     pub busy_poll: bool,
+    /// Called on an engine thread that has let go of much memory: gives what the allocator keeps back to the system.
+    pub trim_memory: fn(),
 }
 
 /// One address that worker connections arrive at.
@@ -127,6 +129,7 @@ impl Default for Settings {
             outbox_bytes_max: 64 << 20,
             stalled_peer_ms: 60_000,
             busy_poll: false,
+            trim_memory: || {},
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Timer {
     Ghost(ConnectionId),
     /// A call has run too long.
     Call(ConnectionId, Uuid),
+    /// Look for channels of which an end never came.
+    ChannelSweep,
 }
 
 /// Timers by due tick.

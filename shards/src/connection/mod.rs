@@ -5,13 +5,16 @@
 //!
 //! ```text
 //! Handshake ──upgrade──► Worker | Telemetry | Channel ──close, error, eof──► Closing ──socket gone──► (slot free)
+//!                                                └──channel ended──► Finishing ──sent──►
 //! ```
 
+pub mod channel;
 pub mod outbox;
 pub mod worker;
 
 use crate::ids::ConnectionId;
 use crate::wire::frame::Reader;
+use channel::ChannelEnd;
 use outbox::Outbox;
 use std::net::IpAddr;
 use worker::Worker;
@@ -24,6 +27,10 @@ pub enum Stage {
     Worker(Box<Worker>),
     /// `/otel`: binary telemetry frames only.
     Telemetry,
+    /// `/ws/channels/…`: one end of a channel.
+    Channel(Box<ChannelEnd>),
+    /// The reader of a channel that has ended: its Close frame is queued, input is ignored. Closing once all is sent.
+    Finishing,
     /// Nothing more is read; output is flushed, then the socket goes.
     Closing,
 }

@@ -4,6 +4,34 @@
 //! Invariant: [`Outbox::bytes`] counts what is queued and what the kernel has not taken yet.
 //! Policy when full: the caller of a new call is told; answers are never dropped. See `Shard::deliver`.
 
+use crate::limits::{SPARE_BUFFER_BYTES_MAX, SPARE_BYTES_MAX};
+
+/// Buffers between two uses, so that a busy shard does not allocate per flush. Bounded in bytes.
+#[derive(Default)]
+pub struct Spare {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Spare {
+    /// A buffer, if there is one.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop()?;
+        self.bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    /// Keeps a buffer, or lets it go if it is large or enough are kept.
+    pub fn put(&mut self, mut buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        if bytes <= SPARE_BUFFER_BYTES_MAX && self.bytes + bytes <= SPARE_BYTES_MAX {
+            buffer.clear();
+            self.bytes += bytes;
+            self.buffers.push(buffer);
+        }
+    }
+}
+
 /// Bytes waiting for one socket.
 #[derive(Default)]
 pub struct Outbox {
@@ -22,9 +50,9 @@ impl Outbox {
 
     /// Buffer to append to. Returns also whether the connection must now be listed for a flush.
     #[inline]
-    pub fn open(&mut self, spare: &mut Vec<Vec<u8>>) -> (&mut Vec<u8>, bool) {
+    pub fn open(&mut self, spare: &mut Spare) -> (&mut Vec<u8>, bool) {
         if self.queued.capacity() == 0
-            && let Some(buffer) = spare.pop()
+            && let Some(buffer) = spare.take()
         {
             self.queued = buffer;
         }

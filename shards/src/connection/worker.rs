@@ -35,6 +35,11 @@ pub struct Worker {
     pub in_flight: HashMap<Uuid, InFlight>,
     /// Calls this worker made and has no answer to, by its id.
     pub pending: HashMap<Uuid, Pending>,
+    /// Route whose owner is being asked while calls of this worker wait for the answer; later ones queue behind them,
+    /// whatever they call, so that no provider sees them out of order (PROTO-69).
+    pub waits_on: Option<Rc<Route>>,
+    /// It says it was another connection before, so answers to calls of that one may still be on their way to it.
+    pub continues: bool,
     /// The first message has been handled: a later `reattach` is too late.
     pub started: bool,
 }
@@ -53,6 +58,8 @@ pub struct Registered {
     pub id: Rc<str>,
     /// Still registered.
     pub live: bool,
+    /// Times it has been registered.
+    pub round: u32,
 }
 
 /// A call a worker is running.
@@ -125,6 +132,8 @@ impl Worker {
             function_index: HashMap::new(),
             in_flight: HashMap::new(),
             pending: HashMap::new(),
+            waits_on: None,
+            continues: false,
             started: false,
         }
     }

@@ -75,7 +75,9 @@ impl Control {
                     load: HashMap::new(),
                 });
             }
-            EngineFunction::WorkersRegister => debug_assert!(false, "run by the home shard"),
+            EngineFunction::WorkersRegister | EngineFunction::ChannelsCreate => {
+                debug_assert!(false, "run by the home shard")
+            }
         }
     }
 

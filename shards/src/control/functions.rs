@@ -11,12 +11,18 @@ pub enum EngineFunction {
     WorkersList,
     /// `engine::functions::list`
     FunctionsList,
+    /// `engine::channels::create`; run by the caller's home shard.
+    ChannelsCreate,
 }
 
 impl EngineFunction {
     /// All of them; `as usize` is the index.
-    pub const ALL: [EngineFunction; 3] =
-        [EngineFunction::WorkersRegister, EngineFunction::WorkersList, EngineFunction::FunctionsList];
+    pub const ALL: [EngineFunction; 4] = [
+        EngineFunction::WorkersRegister,
+        EngineFunction::WorkersList,
+        EngineFunction::FunctionsList,
+        EngineFunction::ChannelsCreate,
+    ];
 
     /// The id callers use.
     pub fn id(self) -> &'static str {
@@ -24,6 +30,7 @@ impl EngineFunction {
             EngineFunction::WorkersRegister => "engine::workers::register",
             EngineFunction::WorkersList => "engine::workers::list",
             EngineFunction::FunctionsList => "engine::functions::list",
+            EngineFunction::ChannelsCreate => "engine::channels::create",
         }
     }
 
@@ -38,6 +45,7 @@ impl EngineFunction {
             EngineFunction::WorkersRegister => "Announce the calling worker.",
             EngineFunction::WorkersList => "List connected and built-in workers.",
             EngineFunction::FunctionsList => "List registered functions.",
+            EngineFunction::ChannelsCreate => "Create a data channel.",
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod announcement;
 mod discovery;
 pub mod functions;
+mod telemetry;
 
 use crate::connection::worker::Generation;
 use crate::ids::{ConnectionId, ShardId};
@@ -15,11 +16,13 @@ use crate::shard::Now;
 use crate::shard::mesh::{Batch, RingMessage};
 use crate::wire::encode::Outcome;
 use crate::wire::envelope::Kind;
+use crate::wire::telemetry::Signal;
 use announcement::Announcement;
 use functions::EngineFunction;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+pub use telemetry::TelemetrySink;
 use uuid::Uuid;
 
 /// What a data shard tells control. The order of one shard's reports is the order of what happened there.
@@ -106,6 +109,15 @@ pub enum Report {
         query: u64,
         /// Connections that run calls, and how many.
         load: Vec<(ConnectionId, u32)>,
+    },
+    /// A connection sent telemetry.
+    Telemetry {
+        /// Which connection.
+        connection: ConnectionId,
+        /// What it carries.
+        signal: Signal,
+        /// An OTLP/JSON export request; valid JSON.
+        body: Box<[u8]>,
     },
     /// A registration message that concerns no function.
     Message {
@@ -238,6 +250,7 @@ pub struct Control {
     query_count: u64,
     sequence: u64,
     started_unix_ms: u64,
+    telemetry: TelemetrySink,
     mesh: Vec<Batch>,
 }
 
@@ -255,6 +268,7 @@ impl Control {
             queries: HashMap::new(),
             query_count: 0,
             sequence: 0,
+            telemetry: TelemetrySink::default(),
             mesh,
         }
     }
@@ -272,6 +286,19 @@ impl Control {
     /// Connected workers.
     pub fn worker_count(&self) -> usize {
         self.workers.len()
+    }
+
+    /// What has become of the workers' telemetry.
+    pub fn telemetry(&self) -> &TelemetrySink {
+        &self.telemetry
+    }
+
+    /// Lets go of memory that served workers which have left.
+    pub fn shrink(&mut self) {
+        let now_ms = self.now.ms;
+        self.lost.retain(|_, lost| lost.until_ms > now_ms);
+        self.lost.shrink_to_fit();
+        self.by_worker_id.shrink_to_fit();
     }
 
     /// Asks every shard to stop.
@@ -345,6 +372,7 @@ impl Control {
                 self.handle_call(caller, invocation_id, function, generation, data);
             }
             Report::Load { query, load } => self.handle_load(query, load),
+            Report::Telemetry { connection, signal, body } => self.telemetry.accept(connection, signal, &body),
             Report::Message { .. } => {}
         }
     }

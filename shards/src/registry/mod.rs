@@ -8,6 +8,7 @@ pub mod routes;
 
 use crate::ids::ShardId;
 use std::hash::BuildHasher;
+use uuid::Uuid;
 
 /// Hashes function ids. All shards of an engine share the seed, so they agree on owners.
 #[derive(Debug, Clone)]
@@ -34,6 +35,11 @@ impl FunctionHasher {
     pub fn owner(&self, hash: u64) -> ShardId {
         // The table probes with the low bits, so the owner comes from the high ones.
         ShardId(((u128::from(hash) * u128::from(self.shards)) >> 64) as u16)
+    }
+
+    /// The shard that owns a channel. The only place that decides it.
+    pub fn channel_owner(&self, channel: Uuid) -> ShardId {
+        self.owner(self.state.hash_one(channel.as_u128()))
     }
 }
 

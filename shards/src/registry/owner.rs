@@ -32,6 +32,9 @@ pub struct Claim {
     pub worker: Uuid,
     /// Hash of the process behind the connection; 0 = unknown (PROTO-50b).
     pub process: u64,
+    /// Counts the times this connection has registered the function: tells its home whether a replacement it hears
+    /// of came before or after the newest of them.
+    pub round: u32,
 }
 
 /// The functions one shard owns.
@@ -58,8 +61,8 @@ pub struct Change {
     pub providers: Vec<ProviderId>,
     /// Bit per shard to tell.
     pub subscribers: u64,
-    /// Providers pushed out by the change: their home must forget the registration.
-    pub replaced: Vec<ProviderId>,
+    /// Providers pushed out by the change, and their rounds: their home must forget the registration.
+    pub replaced: Vec<(ProviderId, u32)>,
 }
 
 impl OwnerTable {
@@ -98,7 +101,7 @@ impl OwnerTable {
         function.providers.retain(|old| {
             let out = policy == DuplicateFunctions::Takeover || same(old);
             if out && old.id.connection != provider.connection {
-                replaced.push(old.id);
+                replaced.push((old.id, old.claim.round));
             }
             !out
         });
@@ -150,6 +153,11 @@ impl OwnerTable {
         namespaces
     }
 
+    /// Lets go of room for functions that are gone.
+    pub fn shrink(&mut self) {
+        self.table.shrink_to_fit(|function| function.hash);
+    }
+
     /// Number of functions with a provider.
     pub fn len(&self) -> usize {
         self.table.len()
@@ -172,7 +180,7 @@ impl Function {
         self.providers.iter().map(|provider| provider.id).collect()
     }
 
-    fn change(&self, replaced: Vec<ProviderId>) -> Change {
+    fn change(&self, replaced: Vec<(ProviderId, u32)>) -> Change {
         Change { providers: self.provider_ids(), subscribers: self.subscribers, replaced }
     }
 }
@@ -184,14 +192,14 @@ mod tests {
 
     const KEY: Key<'static> = Key { hash: 3, namespace: "default", id: "f" };
 
-    const ANYONE: Claim = Claim { worker: Uuid::nil(), process: 0 };
+    const ANYONE: Claim = Claim { worker: Uuid::nil(), process: 0, round: 0 };
 
     fn provider(slot: u32) -> ProviderId {
         ProviderId { connection: ConnectionId { shard: ShardId(0), slot, generation: 0 }, registration: 0 }
     }
 
     fn register(table: &mut OwnerTable, slot: u32, process: u64, policy: DuplicateFunctions) -> Vec<u32> {
-        let claim = Claim { worker: Uuid::from_u128(slot.into()), process };
+        let claim = Claim { worker: Uuid::from_u128(slot.into()), process, round: 0 };
         match table.register(KEY, provider(slot), claim, policy) {
             Ok(change) => change.providers.iter().map(|provider| provider.connection.slot).collect(),
             Err(owner) => vec![1000 + owner.as_u128() as u32],
@@ -219,7 +227,7 @@ mod tests {
         let mut table = OwnerTable::default();
         register(&mut table, 1, 0, DuplicateFunctions::Takeover);
         let change = table.register(KEY, provider(2), ANYONE, DuplicateFunctions::Takeover).unwrap();
-        assert_eq!((change.providers, change.replaced), (vec![provider(2)], vec![provider(1)]));
+        assert_eq!((change.providers, change.replaced), (vec![provider(2)], vec![(provider(1), 0)]));
     }
 
     // PROTO-52

@@ -126,6 +126,11 @@ impl RouteTable {
         }
     }
 
+    /// Lets go of room for routes that are gone.
+    pub fn shrink(&mut self) {
+        self.table.shrink_to_fit(|route| route.hash);
+    }
+
     /// Number of routes known.
     pub fn len(&self) -> usize {
         self.table.len()

@@ -72,16 +72,16 @@ mod tests {
     #[test]
     fn every_pair_is_connected_in_order() {
         let mut ports = mesh::<(usize, usize)>(5, 8);
-        for from in 0..5 {
+        for (from, port) in ports.iter_mut().enumerate() {
             for to in (0..5).filter(|to| *to != from) {
                 for number in 0..3 {
-                    assert_eq!(ports[from].try_send(to, (from, number)), Ok(false));
+                    assert_eq!(port.try_send(to, (from, number)), Ok(false));
                 }
             }
         }
-        for to in 0..5 {
+        for (to, port) in ports.iter_mut().enumerate() {
             let mut seen = Vec::new();
-            ports[to].receive(|peer, (from, number)| {
+            port.receive(|peer, (from, number)| {
                 assert_eq!(peer, from);
                 seen.push((from, number));
             });

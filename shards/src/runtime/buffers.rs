@@ -84,6 +84,14 @@ impl Buffers {
         self.tail = self.tail.wrapping_add(1);
     }
 
+    /// Gives the pages behind the buffers back to the system; they come back empty when a receive needs them.
+    pub(super) fn release_pages(&mut self) {
+        let bytes = usize::from(COUNT) * BYTES;
+        // SAFETY: the range is our own allocation, page-aligned, and holds nothing: every buffer is with the kernel,
+        // which writes it before anybody reads it. A failure costs only memory.
+        let _ = unsafe { libc::madvise(self.bytes.cast(), bytes, libc::MADV_DONTNEED) };
+    }
+
     /// Makes the buffers put back visible to the kernel.
     pub(super) fn publish(&mut self) {
         // SAFETY: the tail lies inside the first entry, aligned to two bytes, and is only ever accessed atomically

@@ -14,16 +14,26 @@ use std::time::{Duration, Instant};
 /// How long control stays after the stop, to answer what is still asked.
 const STOP_LINGER: Duration = Duration::from_millis(1600);
 
+/// Workers that must have been there before their leaving is worth a trim.
+const TRIM_WORKERS: usize = 256;
+
 /// Runs until the engine stops.
 pub(super) async fn run(shared: Arc<Shared>, mut port: Port<Parcel>) {
     let mut control = Control::new(shared.settings.clone(), shared.now());
     let mut stop_by: Option<Instant> = None;
+    let mut workers_peak = 0;
     loop {
         control.set_time(shared.now());
         port.receive(|_, mut parcel| control.handle_batch(&mut parcel.batch));
         if stop_by.is_none() && shared.stopping.load(Ordering::SeqCst) {
             stop_by = Some(Instant::now() + STOP_LINGER);
             control.stop();
+        }
+        workers_peak = control.worker_count().max(workers_peak);
+        if workers_peak >= TRIM_WORKERS && control.worker_count() < workers_peak / 4 {
+            workers_peak = control.worker_count();
+            control.shrink();
+            (shared.settings.trim_memory)();
         }
         let mut backlog = false;
         for peer in 0..shared.settings.shards {

@@ -129,6 +129,7 @@ mod tests {
             first_address_suffices: true,
             handshake_timeout_ms: 10_000,
             allowed_origins: Vec::new(),
+            ..ListenerSettings::default()
         }
     }
 

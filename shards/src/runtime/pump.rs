@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a busy-polling shard looks for work before it sleeps after all.
 const BUSY_POLL: Duration = Duration::from_micros(500);
+/// Connections that must have been there before their leaving is worth a trim.
+const TRIM_CONNECTIONS: usize = 256;
 /// How long a stopping shard waits for its sockets.
 const STOP_LINGER: Duration = Duration::from_millis(1500);
 
@@ -44,6 +46,8 @@ pub(super) struct Pump {
     /// Slots whose outbox is being flushed.
     stop_by: Option<Instant>,
     last_work: Instant,
+    /// Most connections since memory was last given back.
+    connections_peak: usize,
 }
 
 impl Pump {
@@ -80,6 +84,7 @@ impl Pump {
             completions: Vec::with_capacity(1024),
             stop_by: None,
             last_work: Instant::now(),
+            connections_peak: 0,
         })
     }
 
@@ -99,6 +104,7 @@ impl Pump {
             if self.should_end() {
                 return;
             }
+            self.trim();
             let wait_ms = self.wait_ms(backlog);
             let sleeps = wait_ms != Some(0) && self.port.signal().prepare_sleep();
             let wait_ms = if sleeps { wait_ms } else { Some(0) };
@@ -109,6 +115,20 @@ impl Pump {
             if sleeps {
                 self.port.signal().woke();
             }
+        }
+    }
+
+    /// Gives memory back once most of many connections have left.
+    fn trim(&mut self) {
+        let connections = self.shard.connection_count();
+        self.connections_peak = self.connections_peak.max(connections);
+        if self.connections_peak >= TRIM_CONNECTIONS && connections < self.connections_peak / 4 {
+            self.connections_peak = connections;
+            self.shard.shrink();
+            self.sockets.truncate(self.shard.slot_count());
+            self.sockets.shrink_to_fit();
+            self.buffers.release_pages();
+            (self.shared.settings.trim_memory)();
         }
     }
 
@@ -249,6 +269,9 @@ impl Pump {
             || (completion.result < 0
                 && !matches!(-completion.result, libc::ENOBUFS | libc::ECANCELED | libc::EAGAIN | libc::EINTR));
         if failed {
+            if let Some(socket) = self.socket(slot) {
+                socket.ended = true;
+            }
             match state {
                 State::Open => self.shard.handle_eof(slot),
                 _ => self.kill(slot),
@@ -290,7 +313,10 @@ impl Pump {
         }
         match self.shard.take_output(slot) {
             Some(buffer) => socket.send(buffer, slot, &mut self.ring),
-            None if socket.state == State::Flushing => socket.finish_writing(),
+            None if socket.state == State::Flushing => {
+                socket.finish_writing();
+                self.reap(slot);
+            }
             None => {}
         }
     }

@@ -37,11 +37,21 @@ pub(super) struct Socket {
     /// The buffer being sent, and how much of it has been.
     sending: Option<(Vec<u8>, usize)>,
     quick_acks: u8,
+    /// The peer has said that nothing more comes.
+    pub ended: bool,
 }
 
 impl Socket {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Socket { fd, state: State::Open, receiving: false, wanted: true, sending: None, quick_acks: QUICK_ACKS }
+        Socket {
+            fd,
+            state: State::Open,
+            receiving: false,
+            wanted: true,
+            sending: None,
+            quick_acks: QUICK_ACKS,
+            ended: false,
+        }
     }
 
     fn raw(&self) -> RawFd {
@@ -121,6 +131,9 @@ impl Socket {
 
     /// Says that nothing more comes from us.
     pub(super) fn finish_writing(&mut self) {
+        if self.ended {
+            return self.kill();
+        }
         self.state = State::Draining;
         self.shutdown(Shutdown::Write);
     }

@@ -7,7 +7,7 @@
 use super::Shard;
 use super::mesh::{Batch, Call, FunctionName, InvokeMessage, RingMessage};
 use crate::connection::Connection;
-use crate::connection::worker::{Echo, InFlight, Pending};
+use crate::connection::worker::{Echo, InFlight, Pending, Worker};
 use crate::control::Report;
 use crate::control::functions::EngineFunction;
 use crate::ids::{ConnectionId, ProviderId};
@@ -213,6 +213,10 @@ impl Shard {
     /// Sends a call to a provider, or keeps it until the owner has said who that is.
     #[inline]
     fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
+        let waits_on = |worker: &Worker| worker.waits_on.clone();
+        if let Some(earlier) = self.connection(call.caller).and_then(Connection::worker).and_then(waits_on) {
+            return self.wait(&earlier, call);
+        }
         let tracked = call.invoke.invocation_id.filter(|_| call.caller != ConnectionId::ENGINE);
         let Some(provider) = route.pick(tracked.is_some()) else {
             return self.resolve(route, call);
@@ -247,11 +251,13 @@ impl Shard {
             let message = batch.invoke(provider, call);
             batch.messages.push(RingMessage::Invoke(message));
         }
-        if let Some(tracked) = tracked
-            && let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut)
-            && let Some(pending) = worker.pending.get_mut(&tracked)
-        {
-            pending.provider = Some(provider.connection);
+        if let Some(tracked) = tracked {
+            let worker = self.connection_mut(call.caller).and_then(Connection::worker_mut);
+            match worker.and_then(|worker| worker.pending.get_mut(&tracked)) {
+                Some(pending) => pending.provider = Some(provider.connection),
+                // The caller left while the route was resolved, so nothing will give the pick back.
+                None => route.release(provider.connection),
+            }
         }
         Ok(())
     }
@@ -264,12 +270,17 @@ impl Shard {
             let elsewhere = self.owned.namespaces_of(route.hash, &route.id);
             return Err(not_found(&route.namespace, &route.id, &elsewhere));
         }
-        let mut waiting = route.waiting();
-        if waiting.is_none() {
+        if route.waiting().is_none() {
             let name =
                 FunctionName { hash: route.hash, namespace: (&*route.namespace).into(), id: (&*route.id).into() };
             self.mesh[owner.index()].messages.push(RingMessage::Resolve(Box::new(name)));
         }
+        self.wait(route, call)
+    }
+
+    /// Queues a call until the owner of `on` has answered.
+    fn wait(&mut self, on: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
+        let mut waiting = on.waiting();
         let batch = waiting.get_or_insert_default();
         if batch.bytes.len() > crate::limits::MESH_BYTES_MAX {
             self.counters.overloaded += 1;
@@ -278,16 +289,32 @@ impl Shard {
         let nobody = ProviderId { connection: ConnectionId::ENGINE, registration: 0 };
         let message = batch.invoke(nobody, call);
         batch.messages.push(RingMessage::Invoke(message));
+        drop(waiting);
+        if let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) {
+            worker.waits_on = Some(on.clone());
+        }
         Ok(())
     }
 
     /// The owner has answered: calls that waited go on, in order.
     pub(super) fn release_waiting(&mut self, route: &Rc<Route>, elsewhere: &[String]) {
         let Some(batch) = route.waiting().take() else { return };
+        // All at once: a call that must wait again holds up those behind it.
+        for message in &batch.messages {
+            let RingMessage::Invoke(InvokeMessage { caller, .. }) = message else { continue };
+            if let Some(worker) = self.connection_mut(*caller).and_then(Connection::worker_mut)
+                && worker.waits_on.as_ref().is_some_and(|on| Rc::ptr_eq(on, route))
+            {
+                worker.waits_on = None;
+            }
+        }
         for message in &batch.messages {
             let RingMessage::Invoke(message) = message else { continue };
             let call = message.call(&batch.bytes);
-            let outcome = if route.has_providers() {
+            let is_of_route = call.invoke.function_id == &*route.id && call.namespace == &*route.namespace;
+            let outcome = if !is_of_route {
+                self.route(call.namespace, call.invoke.function_id).and_then(|own| self.dispatch(&own, &call))
+            } else if route.has_providers() {
                 self.dispatch(route, &call)
             } else {
                 Err(not_found(&route.namespace, &route.id, elsewhere))
@@ -313,8 +340,11 @@ impl Shard {
         if let Some(invocation_id) = call.invoke.invocation_id
             && call.caller != ConnectionId::ENGINE
         {
-            // The caller may have left meanwhile; then nobody waits.
-            let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) else { return };
+            // The caller may have left meanwhile; if it comes back it is told.
+            let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) else {
+                let stopped = Refusal::new(codes::INVOCATION_STOPPED, codes::INVOCATION_STOPPED_MESSAGE);
+                return self.refuse(&call, &stopped);
+            };
             let Some(pending) = worker.pending.get_mut(&invocation_id) else { return };
             pending.retried = true;
             if let Some(provider) = pending.provider.take() {
@@ -323,13 +353,11 @@ impl Shard {
         }
         let call = Call { retried: true, ..call };
         let outcome = self.route(namespace, function_id).and_then(|route| {
-            if self.hasher.owner(route.hash) == self.id {
-                // We own it, so the route is current: the provider that sent it back is no longer in it.
-                self.dispatch(&route, &call)
-            } else {
+            // If we own it the route is current: the provider that sent the call back is no longer in it.
+            if self.hasher.owner(route.hash) != self.id {
                 route.set_providers(&[]);
-                self.resolve(&route, &call)
             }
+            self.dispatch(&route, &call)
         });
         if let Err(refusal) = outcome {
             self.refuse(&call, &refusal);
@@ -508,6 +536,9 @@ impl Shard {
         let data = envelope.members.data.unwrap_or(b"null");
         if function == EngineFunction::WorkersRegister {
             return self.announce(id, tracked.map(|tracked| (tracked, echo_of(envelope))), data);
+        }
+        if function == EngineFunction::ChannelsCreate {
+            return self.answer_create_channel(id, tracked.map(|tracked| (tracked, echo_of(envelope))), data);
         }
         if let Some(tracked) = tracked {
             let route = self.engine_routes[function as usize].clone();

@@ -1,6 +1,7 @@
 //! Hot path: bytes of a connection to messages, and each message to its handler.
 
 use super::{Shard, SocketCommand};
+use crate::channel::End;
 use crate::connection::worker::{Parked, Worker};
 use crate::connection::{Connection, Stage};
 use crate::control::Report;
@@ -11,7 +12,7 @@ use crate::wire::encode::{self, Outcome, Value};
 use crate::wire::envelope::{Envelope, Kind, Malformed};
 use crate::wire::frame::{self, Message, WireError};
 use crate::wire::handshake::{self, Handshake, Target};
-use crate::wire::{CloseCode, codes};
+use crate::wire::{CloseCode, codes, telemetry};
 use std::time::{Duration, UNIX_EPOCH};
 
 impl Shard {
@@ -26,14 +27,14 @@ impl Shard {
         let id = connection.id;
         match connection.stage {
             Stage::Handshake(_) => self.handle_handshake_bytes(id, bytes),
-            Stage::Worker(_) | Stage::Telemetry => self.handle_frames(id, bytes),
-            Stage::Closing => {}
+            Stage::Worker(_) | Stage::Telemetry | Stage::Channel(_) => self.handle_frames(id, bytes),
+            Stage::Finishing | Stage::Closing => {}
         }
     }
 
     // === upgrade ===
 
-    fn handle_handshake_bytes(&mut self, id: ConnectionId, bytes: &[u8]) {
+    pub(super) fn handle_handshake_bytes(&mut self, id: ConnectionId, bytes: &[u8]) {
         let settings = self.settings.clone();
         let Some(connection) = self.connection_mut(id) else { return };
         let listener = &settings.listeners[usize::from(connection.listener)];
@@ -63,7 +64,6 @@ impl Shard {
                         return self.close_socket(id);
                     }
                     head.drain(..head_bytes);
-                    self.timers.add(self.now.ms + listener.handshake_timeout_ms, false, Timer::Handshake(id));
                     let now_ms = self.now.ms;
                     if let Some(connection) = self.connection_mut(id) {
                         connection.progress_ms = now_ms;
@@ -72,29 +72,26 @@ impl Shard {
                 Handshake::Upgrade { target, accept, head_bytes, request: _ } => {
                     let mut rest = head.split_off(head_bytes);
                     self.upgrade(id, &target, &accept);
-                    if !rest.is_empty() {
-                        self.handle_frames(id, &mut rest);
+                    if rest.is_empty() {
+                        return;
                     }
-                    return;
+                    // A channel that is not there leaves the connection where it was.
+                    let refused = self.connection(id).is_some_and(|c| matches!(c.stage, Stage::Handshake(_)));
+                    return if refused {
+                        self.handle_handshake_bytes(id, &rest);
+                    } else {
+                        self.handle_frames(id, &mut rest);
+                    };
                 }
             }
         }
     }
 
     fn upgrade(&mut self, id: ConnectionId, target: &Target, accept: &str) {
-        if let Target::Channel { .. } = target {
-            let answer = handshake::answer(404, "Not Found", "connection: close\r\n", "Channel not found");
-            self.write(id, |out| out.extend_from_slice(answer.as_bytes()));
-            return self.close_socket(id);
+        if let Target::Channel { id: channel, key, write } = target {
+            return self.attach_channel(id, channel, key, *write, accept);
         }
-        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(self.now.unix_ms));
-        let response = handshake::switching_protocols(accept, &date);
-        self.write(id, |out| out.extend_from_slice(response.as_bytes()));
-        if self.settings.ping_interval_ms > 0 || self.settings.idle_timeout_ms > 0 {
-            let wait = [self.settings.ping_interval_ms, self.settings.idle_timeout_ms];
-            let wait = wait.into_iter().filter(|wait| *wait > 0).min().unwrap_or(0);
-            self.timers.add(self.now.ms + wait, true, Timer::Liveness(id));
-        }
+        self.accept_upgrade(id, accept);
         if *target == Target::Telemetry {
             if let Some(connection) = self.connection_mut(id) {
                 connection.stage = Stage::Telemetry;
@@ -116,6 +113,18 @@ impl Shard {
         self.timers.add(self.now.ms + self.settings.registration_namespace_grace_ms, false, Timer::Grace(id));
     }
 
+    /// Answers an upgrade and starts to watch over the connection.
+    pub(super) fn accept_upgrade(&mut self, id: ConnectionId, accept: &str) {
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(self.now.unix_ms));
+        let response = handshake::switching_protocols(accept, &date);
+        self.write(id, |out| out.extend_from_slice(response.as_bytes()));
+        if self.settings.ping_interval_ms > 0 || self.settings.idle_timeout_ms > 0 {
+            let wait = [self.settings.ping_interval_ms, self.settings.idle_timeout_ms];
+            let wait = wait.into_iter().filter(|wait| *wait > 0).min().unwrap_or(0);
+            self.timers.add(self.now.ms + wait, true, Timer::Liveness(id));
+        }
+    }
+
     // === frames ===
 
     pub(super) fn handle_frames(&mut self, id: ConnectionId, mut input: &mut [u8]) {
@@ -127,6 +136,11 @@ impl Shard {
                 self.commands.push_back(SocketCommand::Pause(id.slot));
             }
             return;
+        }
+        if let Stage::Channel(end) = &connection.stage
+            && end.end == End::Writer
+        {
+            return self.handle_writer_bytes(id, input);
         }
         // The reader leaves the connection while its message, which borrows from it, is handled.
         let mut reader = std::mem::take(&mut connection.reader);
@@ -161,20 +175,26 @@ impl Shard {
     }
 
     /// The peer broke the protocol or a limit: tell it, close, fail what it was running.
-    fn fail(&mut self, id: ConnectionId, error: &WireError) {
+    pub(super) fn fail(&mut self, id: ConnectionId, error: &WireError) {
         self.counters.violations += 1;
         tracing::warn!(connection = %id, "closing connection: {error}");
-        self.close(id, Some(error.code.clone()), &error.reason);
+        self.close(id, Some(error.code), &error.reason);
     }
 
     #[inline]
-    fn handle_message(&mut self, id: ConnectionId, message: Message<'_>) {
+    pub(super) fn handle_message(&mut self, id: ConnectionId, message: Message<'_>) {
         match message {
             Message::Text(text) => {
+                let stage = self.connection(id).map(|connection| &connection.stage);
+                let is_worker = matches!(stage, Some(Stage::Worker(_)));
+                // The reader of a channel has nothing to say (PROTO-115).
+                if matches!(stage, Some(Stage::Channel(_))) {
+                    return;
+                }
                 if simdutf8::basic::from_utf8(text).is_err() {
                     return self.fail(id, &WireError::utf8());
                 }
-                if matches!(self.connection(id).map(|c| &c.stage), Some(Stage::Worker(_))) {
+                if is_worker {
                     self.handle_text(id, text);
                 }
             }
@@ -188,11 +208,15 @@ impl Shard {
     }
 
     fn handle_binary(&mut self, id: ConnectionId, bytes: &[u8]) {
-        if matches!(bytes.first_chunk::<4>(), Some(b"OTLP" | b"MTRC" | b"LOGS")) {
-            self.counters.telemetry_frames += 1;
+        let stage = self.connection(id).map(|connection| &connection.stage);
+        let is_worker = matches!(stage, Some(Stage::Worker(_)));
+        if !is_worker && !matches!(stage, Some(Stage::Telemetry)) {
             return;
         }
-        if matches!(self.connection(id).map(|c| &c.stage), Some(Stage::Worker(_))) {
+        if let Some((signal, body)) = telemetry::split(bytes) {
+            return self.accept_telemetry(id, signal, body);
+        }
+        if is_worker {
             if simdutf8::basic::from_utf8(bytes).is_err() {
                 return self.note_malformed(
                     id,

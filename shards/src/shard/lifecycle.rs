@@ -3,11 +3,14 @@
 use super::calls::write_answer;
 use super::mesh::{Batch, Registration, RingMessage};
 use super::{Shard, Slot, SocketCommand};
+use crate::connection::outbox::Spare;
 use crate::connection::worker::{Pending, Worker};
 use crate::connection::{Connection, Stage};
 use crate::control::{Command, Report};
 use crate::ids::{ConnectionId, ShardId};
-use crate::limits::{CLOSE_LINGER_MS, HANDOVER_BYTES_MAX, REATTACH_HANDOVER_MS};
+use crate::limits::{
+    CHANNEL_OUTBOX_BYTES_MAX, CHANNEL_STALL_FACTOR, CLOSE_LINGER_MS, HANDOVER_BYTES_MAX, REATTACH_HANDOVER_MS,
+};
 use crate::registry::owner::Claim;
 use crate::timers::Timer;
 use crate::wire::encode::{self, Outcome, Value};
@@ -28,6 +31,10 @@ pub(super) struct Ghost {
     answer_bytes: usize,
     /// The connection that took over.
     successor: Option<ConnectionId>,
+    /// It continued another in its time, whose answers must find their way to the successor.
+    continues: bool,
+    /// When it is given up; a timer that fires earlier is one that a handover has made obsolete.
+    until_ms: u64,
 }
 
 impl Shard {
@@ -36,7 +43,7 @@ impl Shard {
     /// A socket was accepted for this shard. Returns the slot by which the runtime names it.
     pub fn handle_accepted(&mut self, listener: u16, peer: IpAddr) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.connections.push(Slot { generation: 0, connection: None });
+            self.connections.push(Slot { generation: self.first_generation, connection: None });
             self.connections.len() as u32 - 1
         });
         let entry = &mut self.connections[slot as usize];
@@ -51,7 +58,12 @@ impl Shard {
     pub fn handle_eof(&mut self, slot: u32) {
         let Some(entry) = self.connections.get_mut(slot as usize) else { return };
         let Some(connection) = entry.connection.as_mut() else { return };
+        if matches!(connection.stage, Stage::Closing) {
+            // A peer may end its side right behind its Close frame; ours is still to be sent (PROTO-17).
+            return;
+        }
         let id = connection.id;
+        self.finish_writer(id);
         self.detach(id);
         self.commands.push_back(SocketCommand::Abort(slot));
     }
@@ -75,20 +87,39 @@ impl Shard {
 
     /// Ends a connection after its output, without a Close frame.
     pub(super) fn close_socket(&mut self, id: ConnectionId) {
+        self.close_socket_within(id, CLOSE_LINGER_MS);
+    }
+
+    /// The same, with another limit to how long the peer may take.
+    pub(super) fn close_socket_within(&mut self, id: ConnectionId, linger_ms: u64) {
         if self.connection(id).is_none_or(|connection| matches!(connection.stage, Stage::Closing)) {
             return;
         }
         self.detach(id);
         self.commands.push_back(SocketCommand::Close(id.slot));
-        self.timers.add(self.now.ms + CLOSE_LINGER_MS, false, Timer::Linger(id));
+        self.timers.add(self.now.ms + linger_ms, false, Timer::Linger(id));
+    }
+
+    /// An outbox is over its bound. That of a channel has its own: a window, whatever the setting for workers.
+    #[cold]
+    pub(super) fn handle_overfull(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        let is_channel = matches!(connection.stage, Stage::Channel(_));
+        if !is_channel || connection.outbox.bytes() > CHANNEL_OUTBOX_BYTES_MAX {
+            self.close_stalled(id);
+        }
     }
 
     /// The peer takes nothing any more.
     pub(super) fn close_stalled(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection_mut(id) else { return };
         tracing::warn!(connection = %id, "closing connection: its output is not being read");
-        if let Some(connection) = self.connection_mut(id) {
-            connection.outbox.discard();
+        if matches!(connection.stage, Stage::Finishing) {
+            // A Close frame is queued already, behind what is not being read.
+            self.detach(id);
+            return self.commands.push_back(SocketCommand::Abort(id.slot));
         }
+        connection.outbox.discard();
         self.write_close_stalled(id);
     }
 
@@ -96,8 +127,7 @@ impl Shard {
         if let Some(connection) = self.connection_mut(id)
             && !matches!(connection.stage, Stage::Closing)
         {
-            let mut spare = Vec::new();
-            let (out, _) = connection.outbox.open(&mut spare);
+            let (out, _) = connection.outbox.open(&mut Spare::default());
             frame::write_close(out, Some(CloseCode::Restart), "output is not being read");
             self.close_socket(id);
         }
@@ -109,14 +139,16 @@ impl Shard {
         let stage = std::mem::replace(&mut connection.stage, Stage::Closing);
         connection.reader = frame::Reader::default();
         connection.gated = None;
-        if let Stage::Worker(worker) = stage {
-            self.clean_up(id, *worker);
+        match stage {
+            Stage::Worker(worker) => self.clean_up(id, *worker),
+            Stage::Channel(end) => self.leave_channel(id, *end),
+            _ => {}
         }
     }
 
     fn clean_up(&mut self, id: ConnectionId, mut worker: Worker) {
         let namespace = worker.namespace.clone().unwrap_or_else(|| self.default_namespace.clone());
-        let claim = Claim { worker: worker.id, process: worker.process };
+        let claim = Claim { worker: worker.id, process: worker.process, round: 0 };
         for (index, function) in worker.functions.iter().enumerate() {
             if function.live {
                 let name = self.name(&namespace, &function.id);
@@ -124,23 +156,13 @@ impl Shard {
                 self.tell_owner_unregistered(Registration { name, provider, claim });
             }
         }
-        let stopped = Outcome::Error {
-            code: codes::INVOCATION_STOPPED,
-            message: codes::INVOCATION_STOPPED_MESSAGE,
-            stacktrace: None,
-        };
-        for (_, in_flight) in worker.in_flight.drain() {
-            // Its own calls to itself die with it.
-            if in_flight.caller != id {
-                self.send_outcome(in_flight.caller, in_flight.invocation_id, &stopped);
-            }
-        }
         for pending in worker.pending.values_mut() {
             if let Some(provider) = pending.provider.take() {
                 pending.route.release(provider);
             }
         }
-        if !worker.pending.is_empty() {
+        if !worker.pending.is_empty() || worker.continues {
+            let until_ms = self.now.ms + REATTACH_HANDOVER_MS;
             self.ghosts.insert(
                 id,
                 Ghost {
@@ -149,9 +171,20 @@ impl Shard {
                     answers: Vec::new(),
                     answer_bytes: 0,
                     successor: None,
+                    continues: worker.continues,
+                    until_ms,
                 },
             );
-            self.timers.add(self.now.ms + REATTACH_HANDOVER_MS, false, Timer::Ghost(id));
+            self.timers.add(until_ms, false, Timer::Ghost(id));
+        }
+        // After the ghost is made: its own calls to itself end too, and the worker hears of it if it returns.
+        let stopped = Outcome::Error {
+            code: codes::INVOCATION_STOPPED,
+            message: codes::INVOCATION_STOPPED_MESSAGE,
+            stacktrace: None,
+        };
+        for (_, in_flight) in worker.in_flight.drain() {
+            self.send_outcome(in_flight.caller, in_flight.invocation_id, &stopped);
         }
         self.report(Report::Gone { connection: id });
     }
@@ -169,6 +202,7 @@ impl Shard {
         let previous = uuid(envelope.members.previous_worker_id);
         let token = uuid(envelope.members.reattach_token);
         let (Some(previous), Some(token)) = (previous, token) else { return };
+        worker.continues = true;
         connection.gated = Some(Vec::new());
         self.report(Report::Reattach { connection: id, previous, token });
     }
@@ -186,11 +220,12 @@ impl Shard {
         ghost.successor = Some(successor);
         ghost.answer_bytes = 0;
         let answers = std::mem::take(&mut ghost.answers);
-        if ghost.pending.is_empty() {
+        if ghost.is_done() {
             self.ghosts.remove(&id);
         } else {
             // Calls that never end must not keep it for ever.
-            self.timers.add(self.now.ms + 30 * REATTACH_HANDOVER_MS, true, Timer::Ghost(id));
+            ghost.until_ms = self.now.ms + 30 * REATTACH_HANDOVER_MS;
+            self.timers.add(ghost.until_ms, true, Timer::Ghost(id));
         }
         for answer in answers {
             self.send_handed_over(successor, &answer);
@@ -199,9 +234,21 @@ impl Shard {
 
     fn send_handed_over(&mut self, to: ConnectionId, answer: &[u8]) {
         if to.shard == self.id {
-            self.write(to, |out| out.extend_from_slice(answer));
+            self.handle_handed_over(to, answer);
         } else {
             self.mesh[to.shard.index()].hand_over(to, answer);
+        }
+    }
+
+    /// An answer to a call of a connection that `to` continues. If `to` is lost as well it goes on to the next.
+    fn handle_handed_over(&mut self, to: ConnectionId, answer: &[u8]) {
+        if self.connection(to).and_then(Connection::worker).is_some() {
+            return self.write(to, |out| out.extend_from_slice(answer));
+        }
+        let Some(ghost) = self.ghosts.get_mut(&to) else { return };
+        match ghost.successor {
+            Some(successor) => self.send_handed_over(successor, answer),
+            None => ghost.keep(to, answer.to_vec()),
         }
     }
 
@@ -214,16 +261,12 @@ impl Shard {
         write_answer(&mut answer, limit, invocation_id, &pending.route.id, outcome, pending.echo.as_deref());
         match ghost.successor {
             Some(successor) => {
-                if ghost.pending.is_empty() {
+                if ghost.is_done() {
                     self.ghosts.remove(&caller);
                 }
                 self.send_handed_over(successor, &answer);
             }
-            None if ghost.answer_bytes + answer.len() <= HANDOVER_BYTES_MAX => {
-                ghost.answer_bytes += answer.len();
-                ghost.answers.push(answer);
-            }
-            None => tracing::warn!(connection = %caller, "dropped a result: its caller has left"),
+            None => ghost.keep(caller, answer),
         }
     }
 
@@ -243,8 +286,11 @@ impl Shard {
                         }
                     }
                     Timer::Ghost(id) => {
-                        self.ghosts.remove(&id);
+                        if self.ghosts.get(&id).is_some_and(|ghost| ghost.until_ms <= self.now.ms) {
+                            self.ghosts.remove(&id);
+                        }
                     }
+                    Timer::ChannelSweep => self.sweep_channels(),
                     Timer::Call(id, invocation_id) => self.handle_call_timeout(id, invocation_id),
                 }
             }
@@ -259,10 +305,13 @@ impl Shard {
         // The deadline runs from accept or from the last answer, not from the last byte; an answer re-arms it.
         let timeout = self.settings.listeners[usize::from(connection.listener)].handshake_timeout_ms;
         let answered_ms = connection.progress_ms;
-        if self.now.ms >= answered_ms + timeout {
-            self.detach(id);
-            self.commands.push_back(SocketCommand::Abort(id.slot));
+        let due_ms = answered_ms + timeout;
+        if self.now.ms < due_ms {
+            // The answer left the outbox after this timer was armed. Without another one nothing would end it.
+            return self.timers.add(due_ms, false, Timer::Handshake(id));
         }
+        self.detach(id);
+        self.commands.push_back(SocketCommand::Abort(id.slot));
     }
 
     /// Pings a silent peer, closes a dead or stalled one (PROTO-14, PROTO-70).
@@ -273,13 +322,24 @@ impl Shard {
         if matches!(connection.stage, Stage::Closing | Stage::Handshake(_)) {
             return;
         }
-        let silent_ms = now_ms.saturating_sub(connection.received_ms);
+        // Silence means nothing while back-pressure is at work: a writer we do not read cannot be heard, and a
+        // reader that is busy with what it has does not answer pings. Both are bounded by the reader's progress.
+        let held_up = match &connection.stage {
+            Stage::Channel(end) => end.is_held_up(),
+            Stage::Finishing => true,
+            _ => false,
+        };
+        let silent_ms = if held_up { 0 } else { now_ms.saturating_sub(connection.received_ms) };
         let stalled_ms = if connection.outbox.is_empty() { 0 } else { now_ms.saturating_sub(connection.progress_ms) };
+        let stalled_peer_ms = match connection.stage {
+            Stage::Channel(_) | Stage::Finishing => settings.stalled_peer_ms * CHANNEL_STALL_FACTOR,
+            _ => settings.stalled_peer_ms,
+        };
         if settings.idle_timeout_ms > 0 && silent_ms >= settings.idle_timeout_ms {
             tracing::info!(connection = %id, "closing connection: nothing received for {silent_ms} ms");
             return self.close(id, Some(CloseCode::Restart), "nothing received");
         }
-        if settings.stalled_peer_ms > 0 && stalled_ms >= settings.stalled_peer_ms {
+        if stalled_peer_ms > 0 && stalled_ms >= stalled_peer_ms {
             return self.close_stalled(id);
         }
         if settings.ping_interval_ms > 0 && silent_ms >= settings.ping_interval_ms && !connection.pinged {
@@ -294,8 +354,8 @@ impl Shard {
         if settings.idle_timeout_ms > 0 {
             wait_ms = wait_ms.min(settings.idle_timeout_ms - silent_ms);
         }
-        if stalled_ms > 0 && settings.stalled_peer_ms > 0 {
-            wait_ms = wait_ms.min(settings.stalled_peer_ms - stalled_ms);
+        if stalled_ms > 0 && stalled_peer_ms > 0 {
+            wait_ms = wait_ms.min(stalled_peer_ms - stalled_ms);
         }
         self.timers.add(now_ms + wait_ms.max(1), true, Timer::Liveness(id));
     }
@@ -324,12 +384,13 @@ impl Shard {
             RingMessage::Routes(routes) => self.apply_routes(&routes.name, &routes.providers, &routes.elsewhere),
             RingMessage::Register(registration) => self.own_register(&registration),
             RingMessage::Unregister(registration) => self.own_unregister(&registration),
-            RingMessage::Replaced(provider) => self.handle_replaced(provider),
+            RingMessage::Replaced(provider, round) => self.handle_replaced(provider, round),
             RingMessage::Refused(provider, owner) => self.handle_refused(provider, owner),
             RingMessage::HandOver(to, span) => {
                 let answer = Batch::handed_over(bytes, span);
-                self.write(to, |out| out.extend_from_slice(answer));
+                self.handle_handed_over(to, answer);
             }
+            RingMessage::Channel(message) => self.handle_channel_message(message),
             RingMessage::Command(command) => self.handle_command(*command),
             RingMessage::Report(_) => debug_assert!(false, "reports go to the control shard"),
         }
@@ -401,12 +462,29 @@ impl Shard {
         }
         for id in ids {
             match self.connection(id).map(|connection| &connection.stage) {
-                Some(Stage::Worker(_) | Stage::Telemetry) => {
+                Some(Stage::Worker(_) | Stage::Telemetry | Stage::Channel(_)) => {
                     self.close(id, Some(CloseCode::Restart), "the engine is stopping");
                 }
-                Some(Stage::Handshake(_)) => self.close_socket(id),
+                Some(Stage::Handshake(_) | Stage::Finishing) => self.close_socket(id),
                 _ => {}
             }
         }
+    }
+}
+
+// === impl Ghost ===
+
+impl Ghost {
+    /// Nothing can come any more that would have to be passed on.
+    fn is_done(&self) -> bool {
+        self.pending.is_empty() && !self.continues
+    }
+
+    fn keep(&mut self, caller: ConnectionId, answer: Vec<u8>) {
+        if self.answer_bytes + answer.len() > HANDOVER_BYTES_MAX {
+            return tracing::warn!(connection = %caller, "dropped a result: its caller has left");
+        }
+        self.answer_bytes += answer.len();
+        self.answers.push(answer);
     }
 }

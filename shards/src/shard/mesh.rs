@@ -4,6 +4,7 @@
 //! batch's arena, so a call costs no allocation of its own. Whatever one core may ask of another is a variant here.
 //! Order between two shards is the order of pushing.
 
+use crate::channel::{Amount, ChannelEvent, End, Leaving, Piece, Verdict};
 use crate::control::{Command, Report};
 use crate::ids::{ConnectionId, ProviderId};
 use crate::registry::owner::Claim;
@@ -26,12 +27,15 @@ pub enum RingMessage {
     Register(Box<Registration>),
     /// Home → owner: it no longer does.
     Unregister(Box<Registration>),
-    /// Owner → home: the registration was replaced by another of the same process, or taken over.
-    Replaced(ProviderId),
+    /// Owner → home: the registration was replaced by another of the same process, or taken over. With the round of
+    /// the claim that lost: the home may have registered again meanwhile.
+    Replaced(ProviderId, u32),
     /// Owner → home: the registration was refused; the worker is told who has the function.
     Refused(ProviderId, Uuid),
     /// Old home → new home of a worker that reattached: a message to it, encoded.
     HandOver(ConnectionId, Span),
+    /// Between the home of a channel's end and the channel's owner.
+    Channel(ChannelMessage),
     /// Data shard → control.
     Report(Box<Report>),
     /// Control → data shard.
@@ -40,6 +44,58 @@ pub enum RingMessage {
 
 // Two cache lines, so that a batch stays dense. A fat variant would slow every other one: box it instead.
 const _: () = assert!(size_of::<RingMessage>() <= 128);
+
+/// What the home of a channel's end and the owner of the channel say to each other. None may be lost or overtaken;
+/// the bytes of one channel that can be under way are bounded by its window, so nothing here is refused.
+pub enum ChannelMessage {
+    /// Home → owner: may this connection be that end?
+    Attach(Box<Attach>),
+    /// Owner → home: the answer.
+    Verdict(ConnectionId, Verdict),
+    /// Writer's home → owner: a message.
+    Piece {
+        /// Which channel.
+        channel: Uuid,
+        /// Whose message.
+        writer: ConnectionId,
+        /// The message.
+        piece: Piece,
+    },
+    /// Reader's home → owner: the kernel has taken this much.
+    Taken {
+        /// Which channel.
+        channel: Uuid,
+        /// Whose kernel.
+        reader: ConnectionId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Home → owner: the connection is no longer that end.
+    Leave {
+        /// Which channel.
+        channel: Uuid,
+        /// Which end.
+        end: End,
+        /// Which connection.
+        connection: ConnectionId,
+        /// How it ended.
+        leaving: Leaving,
+    },
+    /// Owner → home of an end.
+    Event(ConnectionId, ChannelEvent),
+}
+
+/// A connection asks for an end of a channel.
+pub struct Attach {
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// Which channel.
+    pub channel: Uuid,
+    /// The key it shows.
+    pub key: Box<str>,
+    /// Which end.
+    pub end: End,
+}
 
 /// A stretch of a batch's arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +237,8 @@ pub struct Batch {
     pub messages: Vec<RingMessage>,
     /// Arena of their bytes.
     pub bytes: Vec<u8>,
+    /// Bytes that telemetry among the messages owns itself.
+    pub boxed_bytes: usize,
 }
 
 impl Batch {
@@ -253,7 +311,8 @@ impl Batch {
     /// Empties the batch, keeping modest buffers for the next turn.
     pub fn clear(&mut self) {
         self.messages.clear();
-        if self.bytes.capacity() > 4 * crate::limits::SPARE_BUFFER_BYTES_MAX {
+        self.boxed_bytes = 0;
+        if self.bytes.capacity() > crate::limits::SPARE_BUFFER_BYTES_MAX {
             self.bytes = Vec::new();
         }
         self.bytes.clear();

@@ -5,20 +5,25 @@
 //! code runs under the simulator. Invariant: handling one input never waits for another shard.
 
 mod calls;
+pub mod channels;
 mod input;
 mod lifecycle;
 pub mod mesh;
 mod registration;
+mod telemetry;
 
+use crate::connection::outbox::Spare;
 use crate::connection::{Connection, Stage};
 use crate::control::Report;
 use crate::ids::{ConnectionId, ShardId};
-use crate::limits::{MESH_BYTES_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
+use crate::limits::MESH_BYTES_MAX;
 use crate::registry::FunctionHasher;
 use crate::registry::owner::OwnerTable;
 use crate::registry::routes::{Route, RouteTable};
 use crate::settings::Settings;
 use crate::timers::Timers;
+use crate::wire::telemetry::PerSignal;
+use channels::Channels;
 use lifecycle::Ghost;
 use mesh::{Batch, RingMessage};
 use rand::rngs::StdRng;
@@ -63,8 +68,10 @@ pub struct Counters {
     pub stray_results: u64,
     /// Calls refused because an outbox or a ring was full.
     pub overloaded: u64,
-    /// Telemetry frames received.
-    pub telemetry_frames: u64,
+    /// Telemetry frames accepted.
+    pub telemetry_frames: PerSignal,
+    /// Of these, dropped because the sink was behind.
+    pub telemetry_dropped: u64,
     /// Connections closed for breaking the protocol or a limit.
     pub violations: u64,
 }
@@ -83,6 +90,8 @@ pub struct Shard {
     rng: StdRng,
     connections: Vec<Slot>,
     free: Vec<u32>,
+    /// Generation of a slot that is added.
+    first_generation: u32,
     routes: RouteTable,
     owned: OwnerTable,
     engine_routes: Vec<Rc<Route>>,
@@ -90,10 +99,11 @@ pub struct Shard {
     /// What is to be said to each peer; the last is the control shard.
     mesh: Vec<Batch>,
     ghosts: HashMap<ConnectionId, Ghost>,
+    channels: Channels,
     timers: Timers,
     dirty: Vec<u32>,
     commands: VecDeque<SocketCommand>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     counters: Counters,
     stopping: bool,
 }
@@ -114,16 +124,18 @@ impl Shard {
             rng: StdRng::from_seed(seed),
             connections: Vec::new(),
             free: Vec::new(),
+            first_generation: 0,
             routes: RouteTable::default(),
             owned: OwnerTable::default(),
             engine_routes,
             default_namespace: crate::registry::DEFAULT_NAMESPACE.into(),
             mesh: (0..peers).map(|_| Batch::default()).collect(),
             ghosts: HashMap::new(),
+            channels: Channels::default(),
             timers: Timers::default(),
             dirty: Vec::new(),
             commands: VecDeque::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             counters: Counters::default(),
             stopping: false,
         }
@@ -151,20 +163,26 @@ impl Shard {
 
     /// Bytes to send for a slot now; `None` while an earlier buffer is on its way or nothing is queued.
     pub fn take_output(&mut self, slot: u32) -> Option<Vec<u8>> {
-        self.connections.get_mut(slot as usize)?.connection.as_mut()?.outbox.take()
+        let connection = self.connections.get_mut(slot as usize)?.connection.as_mut()?;
+        let output = connection.outbox.take()?;
+        if let Stage::Channel(end) = &mut connection.stage {
+            Self::note_output_taken(end);
+        }
+        Some(output)
     }
 
     /// The buffer of `take_output` has been sent (or its socket is dead). It is kept for reuse.
-    pub fn handle_sent(&mut self, slot: u32, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
+    pub fn handle_sent(&mut self, slot: u32, buffer: Vec<u8>) {
+        self.spare.put(buffer);
         let now_ms = self.now.ms;
         if let Some(connection) = self.connections.get_mut(slot as usize).and_then(|slot| slot.connection.as_mut()) {
             connection.progress_ms = now_ms;
             if connection.outbox.sent() {
                 self.dirty.push(slot);
+            }
+            if matches!(connection.stage, Stage::Channel(_) | Stage::Finishing) {
+                let id = connection.id;
+                self.note_output_sent(id);
             }
         }
     }
@@ -180,6 +198,31 @@ impl Shard {
     /// What is to be said to a peer. The runtime swaps it for an empty one when the ring has room.
     pub fn outgoing(&mut self, peer: ShardId) -> &mut Batch {
         &mut self.mesh[peer.index()]
+    }
+
+    /// Lets go of memory that served connections which have left.
+    pub fn shrink(&mut self) {
+        // Slots at the end go too; a slot that comes back begins at a generation nobody holds.
+        while self.connections.last().is_some_and(|slot| slot.connection.is_none()) {
+            if let Some(slot) = self.connections.pop() {
+                self.first_generation = self.first_generation.max(slot.generation);
+            }
+        }
+        let slots = self.connections.len() as u32;
+        self.free.retain(|slot| *slot < slots);
+        self.free.shrink_to_fit();
+        self.connections.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+        self.commands.shrink_to_fit();
+        self.spare = Spare::default();
+        self.routes.shrink();
+        self.owned.shrink();
+        self.channels.shrink();
+    }
+
+    /// Slots in the connection table, free ones included.
+    pub fn slot_count(&self) -> usize {
+        self.connections.len()
     }
 
     /// Whether control has asked the shard to stop.
@@ -207,6 +250,7 @@ impl Shard {
             routes: self.routes.len(),
             owned: self.owned.len(),
             ghosts: self.ghosts.len(),
+            channels: self.channels.table.len(),
         }
     }
 
@@ -238,7 +282,7 @@ impl Shard {
     fn write(&mut self, id: ConnectionId, body: impl FnOnce(&mut Vec<u8>)) {
         let Some(slot) = self.connections.get_mut(id.slot as usize) else { return };
         let Some(connection) = slot.connection.as_deref_mut().filter(|connection| connection.id == id) else { return };
-        if matches!(connection.stage, Stage::Closing) {
+        if matches!(connection.stage, Stage::Closing | Stage::Finishing) {
             return;
         }
         if connection.outbox.is_empty() {
@@ -250,7 +294,7 @@ impl Shard {
             self.dirty.push(id.slot);
         }
         if connection.outbox.bytes() > self.settings.outbox_bytes_max / 4 * 5 {
-            self.close_stalled(id);
+            self.handle_overfull(id);
         }
     }
 
@@ -281,4 +325,6 @@ pub struct Residue {
     pub owned: usize,
     /// Lost connections whose calls wait for a reattach.
     pub ghosts: usize,
+    /// Channels owned.
+    pub channels: usize,
 }

@@ -76,12 +76,12 @@ impl Shard {
             Some(other) => other.into(),
         };
         let moves = worker.namespace_by_grace && worker.namespace.as_ref() != Some(&wanted);
-        if worker.namespace.is_none() || moves {
-            if let (Some(pid), Some(name)) = (announcement.pid, announcement.name.as_deref()) {
-                use std::hash::BuildHasher;
-                let identity = (&*wanted, name, pid, peer);
-                worker.process = foldhash::fast::FixedState::with_seed(1).hash_one(identity).max(1);
-            }
+        if (worker.namespace.is_none() || moves)
+            && let (Some(pid), Some(name)) = (announcement.pid, announcement.name.as_deref())
+        {
+            use std::hash::BuildHasher;
+            let identity = (&*wanted, name, pid, peer);
+            worker.process = foldhash::fast::FixedState::with_seed(1).hash_one(identity).max(1);
         }
         worker.namespace_by_grace = false;
         if moves {
@@ -168,17 +168,19 @@ impl Shard {
             return self.reject_function(id, &namespace, function_id, owner);
         }
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-        let claim = Claim { worker: worker.id, process: worker.process };
         let registration = match worker.registration(function_id) {
             Some(known) => known,
             None => {
                 let index = worker.functions.len() as u32;
                 let shared: Rc<str> = function_id.into();
-                worker.functions.push(Registered { id: shared.clone(), live: true });
+                worker.functions.push(Registered { id: shared.clone(), live: true, round: 0 });
                 worker.function_index.insert(shared, index);
                 index
             }
         };
+        let function = &mut worker.functions[registration as usize];
+        function.round += 1;
+        let claim = Claim { worker: worker.id, process: worker.process, round: function.round };
         let provider = ProviderId { connection: id, registration };
         let name = self.name(&namespace, function_id);
         self.report(Report::Registered {
@@ -201,7 +203,7 @@ impl Shard {
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
         let Some(registration) = worker.function_index.remove(function_id) else { return };
         worker.functions[registration as usize].live = false;
-        let claim = Claim { worker: worker.id, process: worker.process };
+        let claim = Claim { worker: worker.id, process: worker.process, round: 0 };
         let provider = ProviderId { connection: id, registration };
         self.report(Report::Unregistered { connection: id, namespace: (&*namespace).into(), id: function_id.into() });
         let name = self.name(&namespace, function_id);
@@ -243,8 +245,8 @@ impl Shard {
         let policy = self.settings.duplicate_functions;
         match self.owned.register(key, registration.provider, registration.claim, policy) {
             Ok(change) => {
-                for replaced in &change.replaced {
-                    self.send_to_home(*replaced, RingMessage::Replaced(*replaced));
+                for (replaced, round) in &change.replaced {
+                    self.send_to_home(*replaced, RingMessage::Replaced(*replaced, *round));
                 }
                 self.publish(&registration.name, &change);
             }
@@ -283,7 +285,7 @@ impl Shard {
     fn send_to_home(&mut self, provider: ProviderId, message: RingMessage) {
         if provider.connection.shard == self.id {
             match message {
-                RingMessage::Replaced(provider) => self.handle_replaced(provider),
+                RingMessage::Replaced(provider, round) => self.handle_replaced(provider, round),
                 RingMessage::Refused(provider, owner) => self.handle_refused(provider, owner),
                 _ => {}
             }
@@ -311,11 +313,12 @@ impl Shard {
     }
 
     /// A registration here was replaced by another connection's.
-    pub(super) fn handle_replaced(&mut self, provider: ProviderId) {
+    pub(super) fn handle_replaced(&mut self, provider: ProviderId, round: u32) {
         let namespace = self.namespace_of(provider.connection);
         let Some(worker) = self.connection_mut(provider.connection).and_then(Connection::worker_mut) else { return };
         let Some(function) = worker.functions.get_mut(provider.registration as usize) else { return };
-        if !function.live {
+        // It has been registered again since, and the owner has that or will have it.
+        if !function.live || function.round != round {
             return;
         }
         function.live = false;

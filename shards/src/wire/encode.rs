@@ -80,7 +80,7 @@ impl Invoke<'_> {
     /// Appends the message as a frame.
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>) {
-        write_message(out, Data::Text, |out| {
+        write_message(out, Data::Text, self.bytes_max(), |out| {
             out.extend_from_slice(b"{\"type\":\"invokefunction\"");
             if let Some(id) = &self.invocation_id {
                 out.extend_from_slice(b",\"invocation_id\":\"");
@@ -160,7 +160,8 @@ impl CallResult<'_> {
     /// Appends the message as a frame.
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>) {
-        write_message(out, Data::Text, |out| {
+        let about = 160 + self.function_id.len() + self.outcome.bytes();
+        write_message(out, Data::Text, about, |out| {
             out.extend_from_slice(b"{\"type\":\"invocationresult\",\"invocation_id\":\"");
             write_uuid(out, &self.invocation_id);
             out.extend_from_slice(b"\",\"function_id\":");
@@ -274,12 +275,13 @@ pub fn write_members(out: &mut Vec<u8>, kind: &str, members: &[(&str, Value<'_>)
 
 /// Appends a rarely sent message as a frame.
 pub fn write_text(out: &mut Vec<u8>, kind: &str, members: &[(&str, Value<'_>)]) {
-    write_message(out, Data::Text, |out| write_members(out, kind, members));
+    write_message(out, Data::Text, 0, |out| write_members(out, kind, members));
 }
 
 /// Appends a frame around a ready payload.
 pub fn write_payload(out: &mut Vec<u8>, binary: bool, payload: &[u8]) {
-    write_message(out, if binary { Data::Binary } else { Data::Text }, |out| out.extend_from_slice(payload));
+    let opcode = if binary { Data::Binary } else { Data::Text };
+    write_message(out, opcode, payload.len(), |out| out.extend_from_slice(payload));
 }
 
 #[cfg(test)]

@@ -327,10 +327,15 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 const HEADER_GUESS_BYTES: usize = 4;
 
 /// Encodes one message as a server frame straight into `out`: `body` appends the payload, its header is put
-/// before it. Messages above [`FRAGMENT_ABOVE_BYTES`] become several frames.
+/// before it. Messages above [`FRAGMENT_ABOVE_BYTES`] become several frames. `about` is the expected length of the
+/// payload in bytes; a good guess saves moving it.
 #[inline]
-pub fn write_message(out: &mut Vec<u8>, opcode: Data, body: impl FnOnce(&mut Vec<u8>)) {
+pub fn write_message(out: &mut Vec<u8>, opcode: Data, about: usize, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
+    out.reserve(about + LONG_HEADER_BYTES);
+    if about > 0xFFFF {
+        return write_long(out, start, opcode, body);
+    }
     out.extend_from_slice(&[0; HEADER_GUESS_BYTES]);
     body(out);
     let payload_bytes = out.len() - start - HEADER_GUESS_BYTES;
@@ -347,14 +352,37 @@ pub fn write_message(out: &mut Vec<u8>, opcode: Data, body: impl FnOnce(&mut Vec
             out[start + 1] = 126;
             out[start + 2..start + 4].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
         }
-        _ => write_long(out, start, opcode, payload_bytes),
+        _ => {
+            let end = out.len();
+            out.extend_from_slice(&[0; LONG_HEADER_BYTES - HEADER_GUESS_BYTES]);
+            out.copy_within(start + HEADER_GUESS_BYTES..end, start + LONG_HEADER_BYTES);
+            finish_long(out, start, opcode);
+        }
     }
 }
 
-#[cold]
-fn write_long(out: &mut Vec<u8>, start: usize, opcode: Data, payload_bytes: usize) {
+/// Header of a frame above 64 KiB.
+const LONG_HEADER_BYTES: usize = 10;
+
+#[inline(never)]
+fn write_long(out: &mut Vec<u8>, start: usize, opcode: Data, body: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(&[0; LONG_HEADER_BYTES]);
+    body(out);
+    if out.len() - start - LONG_HEADER_BYTES > 0xFFFF {
+        return finish_long(out, start, opcode);
+    }
+    // The guess was far too high, which costs a copy and nothing else.
+    let payload = out.split_off(start + LONG_HEADER_BYTES);
+    out.truncate(start);
+    write_header(out, true, OpCode::Data(opcode), payload.len());
+    out.extend_from_slice(&payload);
+}
+
+/// Fills in the header of a payload that lies behind room for a long one.
+fn finish_long(out: &mut Vec<u8>, start: usize, opcode: Data) {
+    let payload_bytes = out.len() - start - LONG_HEADER_BYTES;
     if payload_bytes > FRAGMENT_ABOVE_BYTES {
-        let payload = out.split_off(start + HEADER_GUESS_BYTES);
+        let payload = out.split_off(start + LONG_HEADER_BYTES);
         out.truncate(start);
         let last = payload.len().div_ceil(FRAGMENT_BYTES) - 1;
         for (index, piece) in payload.chunks(FRAGMENT_BYTES).enumerate() {
@@ -364,12 +392,9 @@ fn write_long(out: &mut Vec<u8>, start: usize, opcode: Data, payload_bytes: usiz
         }
         return;
     }
-    let end = out.len();
-    out.extend_from_slice(&[0; 6]);
-    out.copy_within(start + HEADER_GUESS_BYTES..end, start + 10);
     out[start] = 0x80 | u8::from(OpCode::Data(opcode));
     out[start + 1] = 127;
-    out[start + 2..start + 10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+    out[start + 2..start + LONG_HEADER_BYTES].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
 }
 
 fn write_header(out: &mut Vec<u8>, fin: bool, opcode: OpCode, payload_bytes: usize) {

@@ -109,10 +109,14 @@ impl<'a> Scanner<'a> {
     fn skip_plain(&mut self) {
         const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
         const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-        let rest = &self.text[self.at..];
         // Short strings end within a few words; long ones are worth the set-up of a vectorised search.
-        let (words, _) = rest.as_chunks::<8>();
-        for (index, word) in words.iter().take(8).enumerate() {
+        for _ in 0..8 {
+            let Some(word) = self.text[self.at..].first_chunk::<8>() else {
+                while self.text.get(self.at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1F)) {
+                    self.at += 1;
+                }
+                return;
+            };
             let word = u64::from_le_bytes(*word);
             let quote = word ^ (LOW * u64::from(b'"'));
             let slash = word ^ (LOW * u64::from(b'\\'));
@@ -121,16 +125,16 @@ impl<'a> Scanner<'a> {
                 | word.wrapping_sub(LOW * 0x20) & !word)
                 & HIGH;
             if hits != 0 {
-                self.at += index * 8 + hits.trailing_zeros() as usize / 8;
+                self.at += hits.trailing_zeros() as usize / 8;
                 return;
             }
+            self.at += 8;
         }
-        self.skip_plain_long(words.len().min(8) * 8);
+        self.skip_plain_long();
     }
 
     #[inline(never)]
-    fn skip_plain_long(&mut self, checked: usize) {
-        self.at += checked;
+    fn skip_plain_long(&mut self) {
         let rest = &self.text[self.at..];
         let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
         let plain = &rest[..end];

@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod frame;
 pub mod handshake;
 pub mod json;
+pub mod telemetry;
 pub mod trace;
 
 pub use tungstenite::protocol::frame::coding::CloseCode;

@@ -3,9 +3,7 @@
 /// Whether `value` is a W3C traceparent. Any flags are taken, so newer senders pass.
 pub fn is_traceparent(value: &str) -> bool {
     let bytes = value.as_bytes();
-    let hex = |range: std::ops::Range<usize>| {
-        bytes[range].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F'))
-    };
+    let hex = |range: std::ops::Range<usize>| bytes[range].iter().all(u8::is_ascii_hexdigit);
     bytes.len() == 55
         && bytes[2] == b'-'
         && bytes[35] == b'-'
