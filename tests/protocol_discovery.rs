@@ -325,17 +325,21 @@ fn one_finds_oneself_at_once() {
 fn what_is_listed_is_callable() {
     let engine = Engine::start(16);
     let mut probes: Vec<_> = (0..4).map(|_| worker(&engine, "probe", Some(CURRENT))).collect();
-    for round in 0..200 {
+    for round in 0..400 {
         let id = format!("listed::{round}");
-        let mut provider = RawWorker::named(&engine, "provider");
+        let mut provider = RawWorker::connect(&engine);
         provider.register(&id);
+        provider.announce(json!({"runtime": "node", "version": CURRENT, "name": id}));
         let probe = &mut probes[round % 4];
-        support::eventually("the function is listed", || {
-            (!functions(probe, json!({"prefix": id})).is_empty()).then_some(())
-        });
-        let call = probe.invoke(&id, json!({}));
+        while functions(probe, json!({"prefix": id})).is_empty() {}
+        let caller = &mut probes[round / 4 % 4];
+        let call = caller.invoke(&id, json!({}));
+        if caller.has_frame() {
+            let outcome = caller.result(&call);
+            panic!("{id} was listed, and a call of it gave {outcome:?}");
+        }
         let delivery = provider.expect("invokefunction");
         provider.answer(&delivery, json!(round));
-        assert_eq!(probe.result(&call), Ok(json!(round)));
+        assert_eq!(caller.result(&call), Ok(json!(round)));
     }
 }
