@@ -35,6 +35,8 @@ pub(super) struct Call {
 /// A call that waits until every shard has said how busy its workers are.
 pub(super) struct Query {
     call: Call,
+    /// The answer, if it waits only for the owners to have heard what it says.
+    ready: Option<Answer>,
     missing: usize,
     load: HashMap<ConnectionId, u32>,
 }
@@ -99,12 +101,18 @@ impl Control {
         let answer = match call.function {
             F::RegisterTrigger => return self.call_register_trigger(call),
             F::WorkersList | F::WorkersInfo => match self.check_workers_input(&call) {
-                Ok(()) => return self.ask_load(call),
+                Ok(()) => return self.ask_shards(call, None),
                 Err(refusal) => Err(refusal),
             },
             F::UnregisterTrigger => self.call_unregister_trigger(&call),
-            F::FunctionsList => self.list_functions(&call),
-            F::FunctionsInfo => self.describe_functions(&call),
+            F::FunctionsList | F::FunctionsInfo => {
+                let answer = match call.function {
+                    F::FunctionsList => self.list_functions(&call),
+                    _ => self.describe_functions(&call),
+                };
+                // What is listed must be callable by whoever hears of it, so the owners have to catch up first.
+                return self.ask_shards(call, Some(answer));
+            }
             F::TriggersList => self.list_triggers(&call),
             F::TriggersInfo => self.describe_trigger_type(&call),
             F::TriggerTypesList => self.list_trigger_types(&call),
@@ -142,11 +150,13 @@ impl Control {
 
     // === questions that need every shard ===
 
-    fn ask_load(&mut self, call: Call) {
+    /// Asks every shard how busy its connections are. A shard that answers has also taken in every registration that
+    /// control knew of when it asked: a home tells the owner before it tells control.
+    fn ask_shards(&mut self, call: Call, ready: Option<Answer>) {
         self.query_count += 1;
         let number = self.query_count;
         let missing = self.settings.shards;
-        self.queries.insert(number, Query { call, missing, load: HashMap::new() });
+        self.queries.insert(number, Query { call, ready, missing, load: HashMap::new() });
         for peer in 0..self.settings.shards {
             self.command(ShardId(peer as u16), Command::CountLoad { query: number });
         }
@@ -159,11 +169,11 @@ impl Control {
         if query.missing > 0 {
             return;
         }
-        let Some(Query { call, load, .. }) = self.queries.remove(&number) else { return };
-        let answer = match call.function {
+        let Some(Query { call, ready, load, .. }) = self.queries.remove(&number) else { return };
+        let answer = ready.unwrap_or_else(|| match call.function {
             EngineFunction::WorkersInfo => self.describe_worker(&call, &load),
             _ => self.list_workers(&call, &load),
-        };
+        });
         self.conclude(&call, answer);
     }
 

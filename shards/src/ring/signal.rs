@@ -29,10 +29,16 @@ impl Signal {
     /// Takes the set of peers that have pushed something.
     #[inline]
     pub fn take(&self) -> [u64; WORDS] {
-        std::array::from_fn(|word| {
+        // The last word first: control's bit is in it when all others are data shards', and whoever has seen what
+        // control says must also see what it says it after.
+        let mut words = [0; WORDS];
+        for word in (0..WORDS).rev() {
             // A plain look first: the line stays shared while nobody writes it.
-            if self.mask[word].load(Ordering::Relaxed) == 0 { 0 } else { self.mask[word].swap(0, Ordering::Acquire) }
-        })
+            if self.mask[word].load(Ordering::Relaxed) != 0 {
+                words[word] = self.mask[word].swap(0, Ordering::Acquire);
+            }
+        }
+        words
     }
 
     /// The thread is about to sleep. `false` = it must not, something has come.

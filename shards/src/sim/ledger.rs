@@ -44,6 +44,8 @@ pub struct Call {
     pub tracked: bool,
     /// What it calls.
     pub target: Target,
+    /// Its caller has registered the function itself and not announced itself, so the call may be parked (PROTO-43).
+    pub parked: bool,
     /// Link it was given to.
     pub delivered: Option<usize>,
     /// The provider has answered it.
@@ -125,6 +127,7 @@ impl Ledger {
         if let Some(first) = call.delivered.replace(link) {
             return Err(format!("call {number} was delivered before, to link {first}"));
         }
+        let parked = call.parked;
         let facts = &self.links[link];
         if !facts.ever.contains(&function) {
             return Err(format!("call {number}: link {link} never registered function {function}"));
@@ -146,8 +149,9 @@ impl Ledger {
                 .and_then(|data| data.get("call").or(data.get(0)).and_then(Value::as_u64))
                 == Some(number as u64)
         });
-        // A call that a provider's home sent back has lost its place.
+        // A call that a provider's home sent back, or that was parked, has lost its place.
         if !late
+            && !parked
             && let Some(before) = self.order.insert((call.caller, link), number)
             && before > number
         {
@@ -167,7 +171,10 @@ impl Ledger {
         });
         let open = |number: &&usize| {
             let call = &self.calls[**number];
-            call.tracked && call.answers == 0 && (code == Some("invalid_message")) == (call.target == Target::Malformed)
+            call.tracked
+                && call.answers == 0
+                && self.continues(call.caller, link)
+                && (code == Some("invalid_message")) == (call.target == Target::Malformed)
         };
         let number = match (said, code) {
             (Some(said), _) => said as usize,
@@ -187,7 +194,9 @@ impl Ledger {
         }
         let fits = match (call.target, code) {
             (Target::Engine, _) => true,
-            (Target::Unknown, code) => code == Some("function_not_found") || code == Some("invocation_error"),
+            (Target::Unknown, code) => {
+                matches!(code, Some("function_not_found" | "invocation_error" | "invocation_timeout"))
+            }
             (Target::Malformed, code) => code == Some("invalid_message"),
             (Target::Shared(..), None) => said.is_some(),
             (Target::Shared(..), Some(code)) => {
@@ -208,13 +217,17 @@ impl Ledger {
         if said.is_some() && !(call.answered_by_provider && call.delivered.is_some()) {
             return Err(format!("call {number} has not been answered by its provider"));
         }
-        let mut holder = call.caller;
-        while holder != link {
-            holder = self.links[holder]
-                .successor
-                .ok_or_else(|| format!("call {number} was made on link {}, not on link {link}", call.caller))?;
+        let caller = call.caller;
+        if !self.continues(caller, link) {
+            return Err(format!("call {number} was made on link {caller}, not on link {link}"));
         }
         Ok(())
+    }
+
+    /// Whether `later` is `link` or continues it.
+    fn continues(&self, link: usize, later: usize) -> bool {
+        let next = |link: &usize| self.links[*link].successor;
+        std::iter::successors(Some(link), next).any(|link| link == later)
     }
 
     /// Calls that should have been answered by now. `alive` tells whether a link is.

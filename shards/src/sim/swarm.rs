@@ -294,7 +294,8 @@ impl Swarm {
     fn register(&mut self, link: usize) {
         let function = self.dice.below(FUNCTIONS);
         let actor = self.ledger.links[link].actor;
-        let twin = (0..link)
+        let twin = (0..self.clients.len())
+            .filter(|other| *other != link)
             .any(|other| self.ledger.links[other].actor == actor && self.ledger.links[other].ever.contains(&function));
         if twin {
             self.replaced.insert((actor, function));
@@ -339,7 +340,10 @@ impl Swarm {
                 unique = false;
             }
         }
+        let facts = &self.ledger.links[link];
+        let own = matches!(target, Target::Shared(_, function) if facts.ever.contains(&function));
         let number = self.ledger.called(Call {
+            parked: own && facts.announced.is_none(),
             caller: link,
             id,
             unique,
@@ -546,10 +550,8 @@ impl Swarm {
         if !live {
             return Some(false);
         }
-        let gone = |link: usize| !self.alive(link) || !self.ledger.links[link].functions.contains(&function);
-        if self.settings.duplicate_functions == DuplicateFunctions::Takeover
-            && links().any(|link| self.ledger.links[link].ever.contains(&function) && gone(link))
-        {
+        let takers = self.ledger.links.iter().filter(|facts| facts.ever.contains(&function)).count();
+        if self.settings.duplicate_functions == DuplicateFunctions::Takeover && takers > 1 {
             return None;
         }
         // One that replaced its own older link and has left since takes the function with it.
