@@ -39,14 +39,15 @@ const SCENARIOS: &[(&str, &[(Allowance, &str)])] = &[
     ("same-worker-name", &[(NothingIsRejected, "PROTO-45")]),
     ("service", &[]),
     ("telemetry", &[]),
+    ("trigger-before-provider", &[]),
+    ("trigger-type-provider", &[]),
     ("two-clients-same-function", &[(NothingIsRejected, "PROTO-50"), (AnyProvider, "PROTO-50")]),
     ("unknown-function", &[(OwnMessageAfter("Failed to deserialize input for engine::channels::create: "), "ENG-4")]),
     ("void-call", &[]),
 ];
 
 /// Recorded, and not replayed yet: what they show is not built.
-const LATER: &[&str] =
-    &["discovery", "http-invoked-function", "http-trigger", "trigger-before-provider", "trigger-type-provider"];
+const LATER: &[&str] = &["discovery", "http-invoked-function", "http-trigger"];
 
 macro_rules! scenarios {
     ($($test:ident => $scenario:literal),* $(,)?) => {
@@ -94,6 +95,8 @@ scenarios! {
     same_worker_name => "same-worker-name",
     service => "service",
     telemetry => "telemetry",
+    trigger_before_provider => "trigger-before-provider",
+    trigger_type_provider => "trigger-type-provider",
     two_clients_same_function => "two-clients-same-function",
     unknown_function => "unknown-function",
     void_call => "void-call",

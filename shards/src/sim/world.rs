@@ -100,7 +100,7 @@ impl World {
         World {
             now_ms: 1_000,
             shards: shards.collect(),
-            control: Control::new(settings.clone(), hasher, [seed as u8; 32], Now { ms: 1_000, unix_ms: UNIX_MS }),
+            control: Control::new(settings.clone(), hasher.clone(), [0; 32], Now { ms: 1_000, unix_ms: UNIX_MS }),
             rings: (0..=count).map(|_| (0..=count).map(|_| VecDeque::new()).collect()).collect(),
             sockets: (0..count).map(|_| Vec::new()).collect(),
             settings,
@@ -159,9 +159,9 @@ impl World {
         self.now_ms += ms;
     }
 
-    /// When the next timer of any shard is due.
+    /// When the next timer of any shard, or of control, is due.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.shards.iter().filter_map(Shard::next_deadline_ms).min()
+        self.shards.iter().filter_map(Shard::next_deadline_ms).chain(self.control.next_deadline_ms()).min()
     }
 
     // === the client's end ===
@@ -272,6 +272,10 @@ impl World {
                 self.control.handle_batch(&mut batch);
             }
         }
+        if self.control.next_deadline_ms().is_some_and(|due| due <= self.now_ms) {
+            self.work += 1;
+        }
+        self.control.handle_timers();
         for peer in 0..me {
             if self.has_room(me, peer, dice) {
                 let batch = std::mem::take(self.control.outgoing(ShardId(peer as u16)));
