@@ -269,34 +269,12 @@ impl Shard {
             let elsewhere = self.owned.namespaces_of(route.hash, &route.id);
             return Err(not_found(&route.namespace, &route.id, &elsewhere));
         }
-        if !call.retried
-            && let Some(own) = self.own_provider(route, call.caller)
-        {
-            // Its registration may not have reached the owner yet, or may be gone by the time the owner answers, but
-            // in the caller's own order the function is there now.
-            let undelivered = self.deliver(own, call);
-            return match undelivered {
-                Ok(()) => Ok(()),
-                Err(Undelivered::Refused(refusal)) => Err(refusal),
-                Err(Undelivered::Gone) => {
-                    Err(Refusal::new(codes::INVOCATION_STOPPED, codes::INVOCATION_STOPPED_MESSAGE))
-                }
-            };
-        }
         if route.waiting().is_none() {
             let name =
                 FunctionName { hash: route.hash, namespace: (&*route.namespace).into(), id: (&*route.id).into() };
             self.mesh[owner.index()].messages.push(RingMessage::Resolve(Box::new(name)));
         }
         self.wait(route, call)
-    }
-
-    /// The caller's own registration of a function whose route is not known, unless other calls wait for it.
-    fn own_provider(&self, route: &Rc<Route>, caller: ConnectionId) -> Option<ProviderId> {
-        let worker = self.connection(caller)?.worker()?;
-        let registration = worker.registration(&route.id)?;
-        let here = worker.namespace.as_ref() == Some(&route.namespace) && route.waiting().is_none();
-        here.then_some(ProviderId { connection: caller, registration })
     }
 
     /// Queues a call until the owner of `on` has answered.
