@@ -4,6 +4,7 @@
 //! One answer per tracked call and none for a void one; an answer carries what the provider of that very call said;
 //! a provider sees the calls of one caller in the order they were made; what is owed at the end has been given.
 
+use super::world::World;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -98,7 +99,7 @@ impl Ledger {
     }
 
     /// The engine has written a message on a link.
-    pub fn written(&mut self, link: usize, message: &Value, bounced: &BTreeSet<Vec<u8>>) -> Result<(), String> {
+    pub fn written(&mut self, link: usize, message: &Value, world: &World) -> Result<(), String> {
         let kind = message["type"].as_str().unwrap_or("");
         match kind {
             "workerregistered" => {
@@ -106,7 +107,7 @@ impl Ledger {
                 self.links[link].identity = Some((text("worker_id"), text("reattach_token")));
                 Ok(())
             }
-            "invokefunction" => self.delivered(link, message, bounced),
+            "invokefunction" => self.delivered(link, message, world),
             "invocationresult" => self.answered(link, message),
             "registrationrejected" | "pong" => Ok(()),
             other => Err(format!("link {link} was sent a {other:?}")),
@@ -114,7 +115,7 @@ impl Ledger {
         .map_err(|problem| format!("{problem}: {message}"))
     }
 
-    fn delivered(&mut self, link: usize, message: &Value, bounced: &BTreeSet<Vec<u8>>) -> Result<(), String> {
+    fn delivered(&mut self, link: usize, message: &Value, world: &World) -> Result<(), String> {
         let data = &message["data"];
         let number = data.get("call").or(data.get(0)).and_then(Value::as_u64).ok_or("a call nobody made")? as usize;
         let call = self.calls.get_mut(number).ok_or("a call nobody made")?;
@@ -128,6 +129,7 @@ impl Ledger {
             return Err(format!("call {number} was delivered before, to link {first}"));
         }
         let parked = call.parked;
+        let orphaned = world.links[call.caller].lost_ms.is_some();
         let facts = &self.links[link];
         if !facts.ever.contains(&function) {
             return Err(format!("call {number}: link {link} never registered function {function}"));
@@ -143,13 +145,13 @@ impl Ledger {
         if data.is_object() && caller_id.is_some() && data["_caller_worker_id"].as_str() != caller_id {
             return Err(format!("call {number}: the caller is {caller_id:?}"));
         }
-        let late = bounced.iter().any(|data| {
+        let late = world.bounced.iter().any(|data| {
             serde_json::from_slice::<Value>(data)
                 .ok()
                 .and_then(|data| data.get("call").or(data.get(0)).and_then(Value::as_u64))
                 == Some(number as u64)
         });
-        // A call that a provider's home sent back, or that was parked, has lost its place.
+        // A call that a provider's home sent back, that was parked, or whose caller left, has lost its place.
         if !late
             && !parked
             && let Some(before) = self.order.insert((call.caller, link), number)
@@ -171,6 +173,11 @@ impl Ledger {
         });
         let open = |number: &&usize| {
             let call = &self.calls[**number];
+            if let Target::Shared(_, function) = call.target
+                && message["function_id"] != Value::from(function_id(function))
+            {
+                return false;
+            }
             call.tracked
                 && call.answers == 0
                 && self.continues(call.caller, link)

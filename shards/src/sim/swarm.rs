@@ -156,7 +156,7 @@ impl Swarm {
         }
         for (link, heard) in std::mem::take(&mut self.world.written) {
             if let Heard::Message(message) = heard {
-                self.ledger.written(link, &message, &self.world.bounced)?;
+                self.ledger.written(link, &message, &self.world)?;
             }
         }
         Ok(())
@@ -265,7 +265,15 @@ impl Swarm {
                 self.world.end(link);
             }
             1 => self.world.end(link),
-            _ => self.world.reset(link),
+            _ => {
+                if self.world.unreceived(link) > 0 {
+                    // Its reattach may be among what nobody will receive.
+                    for facts in self.ledger.links.iter_mut().filter(|facts| facts.successor == Some(link)) {
+                        facts.excused = true;
+                    }
+                }
+                self.world.reset(link);
+            }
         }
     }
 

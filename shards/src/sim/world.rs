@@ -209,6 +209,11 @@ impl World {
         (self.links[link].sent - self.links[link].read) as usize
     }
 
+    /// Bytes the client has sent and the engine has not received.
+    pub fn unreceived(&self, link: usize) -> usize {
+        self.links[link].to_engine.len()
+    }
+
     /// The client has read everything and the engine sends nothing more.
     pub fn at_end(&self, link: usize) -> bool {
         self.links[link].finished && self.readable(link) == 0
