@@ -129,7 +129,6 @@ impl Ledger {
             return Err(format!("call {number} was delivered before, to link {first}"));
         }
         let parked = call.parked;
-        let orphaned = world.links[call.caller].lost_ms.is_some();
         let facts = &self.links[link];
         if !facts.ever.contains(&function) {
             return Err(format!("call {number}: link {link} never registered function {function}"));
