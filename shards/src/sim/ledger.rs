@@ -173,7 +173,7 @@ impl Ledger {
         let open = |number: &&usize| {
             let call = &self.calls[**number];
             if let Target::Shared(_, function) = call.target
-                && message["function_id"] != Value::from(function_id(function))
+                && message["function_id"] != function_id(function)
             {
                 return false;
             }
