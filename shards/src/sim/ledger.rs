@@ -129,6 +129,7 @@ impl Ledger {
             return Err(format!("call {number} was delivered before, to link {first}"));
         }
         let parked = call.parked;
+        let orphaned = world.links[call.caller].lost_ms.is_some();
         let facts = &self.links[link];
         if !facts.ever.contains(&function) {
             return Err(format!("call {number}: link {link} never registered function {function}"));
@@ -153,6 +154,7 @@ impl Ledger {
         // A call that a provider's home sent back, that was parked, or whose caller left, has lost its place.
         if !late
             && !parked
+            && !orphaned
             && let Some(before) = self.order.insert((call.caller, link), number)
             && before > number
         {
@@ -172,12 +174,14 @@ impl Ledger {
         });
         let open = |number: &&usize| {
             let call = &self.calls[**number];
-            if let Target::Shared(_, function) = call.target
-                && message["function_id"] != function_id(function)
-            {
-                return false;
-            }
-            call.tracked
+            let about = message["function_id"].as_str().unwrap_or("");
+            let fits = match call.target {
+                Target::Shared(_, function) => about == function_id(function),
+                Target::Unknown => about == "svc::nobody",
+                Target::Engine => about.starts_with("engine::"),
+                Target::Malformed => true,
+            };
+            fits && call.tracked
                 && call.answers == 0
                 && self.continues(call.caller, link)
                 && (code == Some("invalid_message")) == (call.target == Target::Malformed)
