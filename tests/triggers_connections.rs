@@ -1,5 +1,7 @@
 //! Trigger types and triggers between real connections, on one shard and on several.
 
+#![allow(clippy::disallowed_methods, reason = "tests run on threads of their own and may block them")]
+
 mod support;
 
 use std::time::Duration;
