@@ -2,10 +2,12 @@
 
 pub mod cli;
 pub mod config;
+pub mod egress;
 pub mod engine;
 mod logging;
 mod memory;
 mod suggest;
+pub mod workers;
 
 /// The version of this engine, as `iii --version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,6 +1,7 @@
 //! The shard runtime of iii: pure state machines for connections, routing and discovery, and the threads, rings
 //! and sockets that drive them.
 
+pub mod builtin;
 pub mod channel;
 pub mod connection;
 pub mod control;

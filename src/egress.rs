@@ -1,0 +1,40 @@
+//! The egress thread: one small tokio runtime for everything in which the engine is a client of something else.
+//!
+//! Starts with its first user. Nothing of the data shards ever waits for it: work goes in as a future, what comes
+//! of it goes back through a mailbox.
+
+use std::future::Future;
+use std::sync::LazyLock;
+use tokio::runtime::{Builder, Handle};
+
+static RUNTIME: LazyLock<Handle> = LazyLock::new(start);
+
+/// Runs a future on the egress thread.
+pub fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    RUNTIME.spawn(future)
+}
+
+fn start() -> Handle {
+    // Without this thread nothing that leaves the engine would ever be sent: better not to start at all.
+    let runtime = Builder::new_current_thread().enable_all().build().expect("the egress runtime starts");
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("iii-egress".to_owned())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))
+        .expect("the egress thread starts");
+    handle
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn futures_run_and_their_output_comes_back() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        super::spawn(async move { sender.send(2 + 2) });
+        assert_eq!(receiver.recv(), Ok(4));
+    }
+}

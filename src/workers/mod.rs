@@ -1,0 +1,19 @@
+//! The built-in workers: one folder each, and the list of those a configuration asks for.
+
+use crate::config::{Config, WorkerKind, settings::WorkerSettings};
+use iii_shards::builtin::Definition;
+
+/// The definitions of all configured built-in workers, in their order. `Err` is one line that says which worker
+/// cannot be made and what to do.
+pub fn definitions(config: &Config) -> Result<Vec<Definition>, String> {
+    let definitions = Vec::new();
+    for worker in &config.workers {
+        let WorkerKind::BuiltIn(_, settings) = &worker.kind else { continue };
+        // One arm per worker: `definitions.push(queue::definition(worker, settings)?)`.
+        #[allow(clippy::match_single_binding, reason = "arms come with the workers")]
+        match settings {
+            WorkerSettings::WorkerManager(_) | _ => {}
+        }
+    }
+    Ok(definitions)
+}
