@@ -33,7 +33,7 @@ fn start() -> Handle {
 mod tests {
     #[test]
     fn futures_run_and_their_output_comes_back() {
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         super::spawn(async move { sender.send(2 + 2) });
         assert_eq!(receiver.recv(), Ok(4));
     }

@@ -1,12 +1,14 @@
 //! A host for tests: remembers what a built-in worker asked for.
 
+#![allow(clippy::disallowed_types, reason = "no shard runs in a test's threads")]
+
 use super::{BuiltInId, Call, CallId, Failure, Host, Mailbox, Outcome, OutgoingCall, Post, SocketId, Token};
 use crate::ids::ShardId;
 use crate::shard::Now;
 use std::any::Any;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
 /// A call the worker made.
@@ -30,11 +32,17 @@ pub struct Made {
     pub timeout_ms: Option<u64>,
 }
 
-struct Letters(mpsc::Sender<(ShardId, Box<dyn Any + Send>)>);
+/// A message and the shard it is for.
+pub type Letter = (ShardId, Box<dyn Any + Send>);
+
+#[derive(Default)]
+struct Letters(Mutex<Vec<Letter>>);
 
 impl Post for Letters {
     fn post(&self, shard: ShardId, _: BuiltInId, message: Box<dyn Any + Send>) {
-        let _ = self.0.send((shard, message));
+        if let Ok(mut letters) = self.0.lock() {
+            letters.push((shard, message));
+        }
     }
 }
 
@@ -53,7 +61,7 @@ pub struct FakeHost {
     /// Calls given up.
     pub forgotten: Vec<Token>,
     /// Messages posted to other instances, or to this one.
-    pub posted: Vec<(ShardId, Box<dyn Any + Send>)>,
+    pub posted: Vec<Letter>,
     /// What was written, by socket.
     pub written: HashMap<SocketId, Vec<u8>>,
     /// Sockets closed, and whether at once.
@@ -63,12 +71,11 @@ pub struct FakeHost {
     /// When the worker wants to be woken.
     pub wake_at: Option<u64>,
     calls: u64,
-    letters: (Arc<dyn Post>, mpsc::Receiver<(ShardId, Box<dyn Any + Send>)>),
+    letters: Arc<Letters>,
 }
 
 impl Default for FakeHost {
     fn default() -> Self {
-        let (sender, receiver) = mpsc::channel();
         FakeHost {
             now: Now { ms: 1_000, unix_ms: 1_700_000_000_000 },
             shard: ShardId(0),
@@ -82,7 +89,7 @@ impl Default for FakeHost {
             paused: Vec::new(),
             wake_at: None,
             calls: 0,
-            letters: (Arc::new(Letters(sender)), receiver),
+            letters: Arc::default(),
         }
     }
 }
@@ -103,8 +110,8 @@ impl FakeHost {
     }
 
     /// What came through mailboxes since this was last asked.
-    pub fn letters(&mut self) -> Vec<(ShardId, Box<dyn Any + Send>)> {
-        self.letters.1.try_iter().collect()
+    pub fn letters(&mut self) -> Vec<Letter> {
+        self.letters.0.lock().map(|mut letters| std::mem::take(&mut *letters)).unwrap_or_default()
     }
 
     /// Takes the calls made so far.
@@ -146,7 +153,7 @@ impl Host for FakeHost {
     }
 
     fn mailbox(&self) -> Mailbox {
-        Mailbox::new(self.letters.0.clone(), self.shard, BuiltInId(0))
+        Mailbox::new(self.letters.clone(), self.shard, BuiltInId(0))
     }
 
     fn answer(&mut self, call: CallId, outcome: Result<&[u8], &Failure>) {
