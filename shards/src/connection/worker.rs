@@ -3,9 +3,11 @@
 use crate::ids::ConnectionId;
 use crate::limits::{MESSAGE_BYTES_MAX, PYTHON_LEGACY_MESSAGE_BYTES_MAX};
 use crate::registry::routes::{Question, Route};
+use crate::session::Session;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The worker behind a connection.
@@ -20,6 +22,8 @@ pub struct Worker {
     pub namespace_by_grace: bool,
     /// Frames waiting for the namespace, or for calls before them to be on their way, in order.
     pub parked: VecDeque<Parked>,
+    /// The call being handled was parked before, and is not parked again.
+    pub replays: bool,
     /// Control has yet to hear that what was registered before the announcement has been applied.
     pub settles: bool,
     /// Bytes the worker can take in one message (PROTO-12).
@@ -45,6 +49,10 @@ pub struct Worker {
     pub changed_owners: u64,
     /// It says it was another connection before, so answers to calls of that one may still be on their way to it.
     pub continues: bool,
+    /// What it may do; `None` = everything, and no middleware.
+    pub session: Option<Arc<Session>>,
+    /// Its input waits for an answer about something it has sent; what is parked waits as well.
+    pub held: bool,
     /// The first message has been handled: a later `reattach` is too late.
     pub started: bool,
 }
@@ -97,6 +105,8 @@ pub struct Echo {
     pub traceparent: Option<Box<str>>,
     /// `baggage` as sent.
     pub baggage: Option<Box<str>>,
+    /// Function id as the caller sent it, where another runs the call.
+    pub function_id: Option<Box<str>>,
 }
 
 /// The SDK line a worker belongs to (ENG-6).
@@ -132,6 +142,7 @@ impl Worker {
             namespace: None,
             namespace_by_grace: false,
             parked: VecDeque::new(),
+            replays: false,
             settles: false,
             message_bytes_max: MESSAGE_BYTES_MAX,
             process: 0,
@@ -143,8 +154,24 @@ impl Worker {
             waits_on: None,
             changed_owners: 0,
             continues: false,
+            session: None,
+            held: false,
             started: false,
         }
+    }
+
+    /// Whether a call, or an announcement, must wait with what is parked: behind registrations that wait for calls
+    /// before them; while the namespace is unknown, behind the registration of what it calls (PROTO-43).
+    pub fn must_park(&self, is_call: bool, function_id: &str) -> bool {
+        match self.namespace {
+            Some(_) => !is_call || !self.parked.is_empty(),
+            None => self.parked.iter().any(|parked| parked.registers.as_deref() == Some(function_id)),
+        }
+    }
+
+    /// The live registration of a function, if it is one of this worker.
+    pub fn registration(&self, id: &str) -> Option<u32> {
+        self.function_index.get(id).copied().filter(|index| self.functions[*index as usize].live)
     }
 
     /// Sets the size limit from what the worker said of itself (PROTO-12b).

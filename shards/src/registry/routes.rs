@@ -5,6 +5,7 @@
 //! is being resolved; nothing is remembered of ids that nobody provides.
 
 use crate::ids::{ConnectionId, ProviderId};
+use crate::shard::built_in::BuiltInRoute;
 use crate::shard::mesh::Batch;
 use hashbrown::HashTable;
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,8 @@ pub struct Route {
     providers: RefCell<Vec<Choice>>,
     /// Where the next search among equals begins.
     cursor: Cell<usize>,
+    /// Run by a built-in worker: there are no other providers and no owner to ask.
+    built_in: Cell<Option<BuiltInRoute>>,
     /// Questions to the owner that it has not answered, oldest first. None = not being resolved.
     questions: RefCell<VecDeque<Rc<Question>>>,
 }
@@ -50,8 +53,19 @@ impl Route {
             id: id.into(),
             providers: RefCell::default(),
             cursor: Cell::new(0),
+            built_in: Cell::new(None),
             questions: RefCell::default(),
         }
+    }
+
+    /// Makes it the route of a built-in worker's function.
+    pub fn set_built_in(&self, to: BuiltInRoute) {
+        self.built_in.set(Some(to));
+    }
+
+    /// The built-in worker that runs the function, if one does.
+    pub fn built_in(&self) -> Option<BuiltInRoute> {
+        self.built_in.get()
     }
 
     /// Picks the provider with the fewest calls in flight, in turn among equals (PROTO-50c). A tracked call is
@@ -163,6 +177,11 @@ impl RouteTable {
     /// Lets go of room for routes that are gone.
     pub fn shrink(&mut self) {
         self.table.shrink_to_fit(|route| route.hash);
+    }
+
+    /// All routes, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Route>> {
+        self.table.iter()
     }
 
     /// Number of routes known.

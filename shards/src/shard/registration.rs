@@ -41,6 +41,12 @@ impl Shard {
                 return self.answer_engine(id, call, function, &outcome);
             }
         };
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        let wanted = announcement.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        if let Some(Err(message)) = session.map(|session| session.admits_namespace(wanted)) {
+            let outcome = Outcome::Error { code: codes::FORBIDDEN, message: &message, stacktrace: None };
+            return self.answer_engine(id, call, function, &outcome);
+        }
         let exclusive = self.settings.worker_names == WorkerNames::Exclusive && announcement.honours_rejection();
         self.adopt_announcement(id, &announcement);
         self.report(Report::Announced {
@@ -125,32 +131,48 @@ impl Shard {
     /// Applies what was parked, in order. It ends early at a registration behind a call that waits, and is taken up
     /// again when the call is on its way.
     pub(super) fn release_parked(&mut self, id: ConnectionId) {
-        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-        let mut parked = std::mem::take(&mut worker.parked);
-        while let Some(next) = parked.pop_front() {
+        loop {
             let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-            if !next.is_call && worker.waits_on.is_some() {
-                parked.push_front(next);
-                debug_assert!(worker.parked.is_empty(), "what is applied is not parked again");
-                worker.parked = parked;
+            let waits = worker.waits_on.is_some();
+            if worker.held || worker.parked.front().is_some_and(|next| waits && !next.is_call) {
                 return;
             }
+            let Some(next) = worker.parked.pop_front() else { break };
             // It was parked as a valid message.
-            if let Ok(envelope) = Envelope::parse(&next.text) {
-                match envelope.kind {
-                    Kind::InvokeFunction => self.handle_invoke(id, &envelope),
-                    Kind::RegisterWorker => self.announce(id, None, envelope.text),
-                    _ => self.apply_registration(id, &envelope),
+            let Ok(envelope) = Envelope::parse(&next.text) else { continue };
+            match envelope.kind {
+                Kind::InvokeFunction => {
+                    worker.replays = true;
+                    self.handle_invoke(id, &envelope);
+                    if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
+                        worker.replays = false;
+                    }
                 }
+                Kind::RegisterWorker => self.announce(id, None, envelope.text),
+                _ => self.register(id, &envelope),
             }
         }
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+        worker.parked = std::collections::VecDeque::new();
         if std::mem::take(&mut worker.settles) {
             self.report(Report::Settled { connection: id });
         }
     }
 
-    fn namespace_of(&self, id: ConnectionId) -> Rc<str> {
+    /// A registration message of a worker whose namespace is known.
+    pub(super) fn register(&mut self, id: ConnectionId, envelope: &Envelope<'_>) {
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        match session {
+            None => self.apply_registration(id, envelope),
+            Some(session) => {
+                if self.admit_registration(id, &session, envelope) {
+                    self.apply_admitted(id, envelope);
+                }
+            }
+        }
+    }
+
+    pub(super) fn namespace_of(&self, id: ConnectionId) -> Rc<str> {
         let worker = self.connection(id).and_then(Connection::worker);
         worker.and_then(|worker| worker.namespace.clone()).unwrap_or_else(|| self.default_namespace.clone())
     }
@@ -164,8 +186,13 @@ impl Shard {
             Ok(name) if name.is_empty() => Err("`id` is empty".to_owned()),
             other => other,
         };
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        let is_function = matches!(envelope.kind, Kind::RegisterFunction | Kind::UnregisterFunction);
         let name = match named {
-            Ok(name) => name,
+            Ok(name) => match session.filter(|_| is_function) {
+                Some(session) => session.prefixed(&name).into(),
+                None => name,
+            },
             Err(reason) => {
                 return self.note_malformed(id, &Malformed { reason, call: None, result: None });
             }
@@ -188,13 +215,14 @@ impl Shard {
 
     fn register_function(&mut self, id: ConnectionId, function_id: &str, details: Option<FunctionDetails>) {
         let namespace = self.namespace_of(id);
-        if let Some(owner) = crate::control::functions::reserved(&namespace, function_id) {
+        let reserved = crate::control::functions::reserved(&namespace, function_id).map(str::to_owned);
+        if let Some(owner) = reserved.or_else(|| self.built_in_owner(&namespace, function_id)) {
             if details.is_none() {
                 // It moved here and may not: control still has it where it was.
                 let namespace = (&*namespace).into();
                 self.report(Report::Unregistered { connection: id, namespace, id: function_id.into() });
             }
-            return self.reject_function(id, &namespace, function_id, owner);
+            return self.reject_function(id, &namespace, function_id, &owner);
         }
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
         // One that comes back is the same: calls that are under way to it find it.

@@ -362,7 +362,7 @@ impl Swarm {
             answers: 0,
             code: None,
         });
-        let pad = if self.heavy { "x".repeat(self.dice.below(1500)) } else { String::new() };
+        let pad = if self.heavy { "x".repeat(self.dice.below(4000)) } else { String::new() };
         let data = match self.dice.below(4) {
             1 => format!("[{number}]"),
             2 => format!(r#"{{"call":{number},"_caller_worker_id":"forged","pad":"{pad}"}}"#),
