@@ -59,8 +59,8 @@ impl Route {
     }
 
     /// Makes it the route of a built-in worker's function.
-    pub fn set_built_in(&self, to: BuiltInRoute) {
-        self.built_in.set(Some(to));
+    pub fn set_built_in(&self, to: Option<BuiltInRoute>) {
+        self.built_in.set(to);
     }
 
     /// The built-in worker that runs the function, if one does.

@@ -459,8 +459,18 @@ impl Shard {
                 self.handle_metadata(connection, &text, metadata.as_deref());
             }
             Command::Trigger { worker, trigger, added } => self.handle_trigger(worker, trigger, added),
-            Command::Reload { worker, settings } => self.handle_reload(worker, settings),
+            Command::Change(change) => self.apply_change(&change),
             Command::Stop => self.handle_stop(),
+        }
+    }
+
+    /// The listener of a connection is closed or has other rules now: the peer is to come back (CFG-96, CFG-97).
+    pub(super) fn end_for_change(&mut self, id: ConnectionId) {
+        match self.connection(id).map(|connection| &connection.stage) {
+            Some(Stage::Worker(_) | Stage::Telemetry | Stage::Channel(_)) => {
+                self.close(id, Some(CloseCode::Restart), "the listener has changed");
+            }
+            _ => self.close_socket(id),
         }
     }
 
