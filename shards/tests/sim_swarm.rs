@@ -69,8 +69,8 @@ fn every_schedule_keeps_the_promises() {
     println!("{schedules} schedules: {total:#?}");
     let shown = failures.iter().take(FAILURES_SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
     assert!(failures.is_empty(), "{} of {schedules} schedules failed:\n{shown}", failures.len());
-    // A swarm that never reaches the interesting ends proves nothing. Overload has a test of its own, `sim_overload`.
-    for kind in ["result", "function_not_found", "invocation_stopped", "invocation_error"] {
+    // A swarm that never reaches the interesting ends proves nothing.
+    for kind in ["result", "function_not_found", "invocation_stopped", "invocation_error", "worker_overloaded"] {
         assert!(total.tally.contains_key(kind), "no call ended with {kind}");
     }
 }

@@ -98,6 +98,13 @@ impl Ledger {
         number
     }
 
+    /// Whether the worker behind a link has used an invocation id on another link: answers to both calls may come on
+    /// one link, and no worker could tell them apart.
+    pub fn has_used_elsewhere(&self, link: usize, id: Uuid) -> bool {
+        let used = self.by_id.get(&(self.links[link].actor, id));
+        used.is_some_and(|calls| calls.iter().any(|number| self.calls[*number].caller != link))
+    }
+
     /// The engine has written a message on a link.
     pub fn written(&mut self, link: usize, message: &Value, world: &World) -> Result<(), String> {
         let kind = message["type"].as_str().unwrap_or("");

@@ -340,9 +340,10 @@ impl Swarm {
         if self.dice.chance(8) && !self.ledger.calls.is_empty() {
             // Somebody else's id, or one of its own again.
             let other = self.dice.below(self.ledger.calls.len());
+            let confusing = self.ledger.has_used_elsewhere(link, self.ledger.calls[other].id);
             let other = &mut self.ledger.calls[other];
             let actor = |link: usize| self.ledger.links[link].actor;
-            if other.caller == link || actor(other.caller) != actor(link) {
+            if !confusing && (other.caller == link || actor(other.caller) != actor(link)) {
                 id = other.id;
                 other.unique = false;
                 unique = false;
