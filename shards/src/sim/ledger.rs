@@ -72,6 +72,8 @@ pub struct LinkFacts {
     pub ever: BTreeSet<usize>,
     /// Link that continues it.
     pub successor: Option<usize>,
+    /// Where in what that link sends it says so.
+    pub claimed_at: u64,
     /// Its calls need not be answered: it may not have come back in time.
     pub excused: bool,
 }
