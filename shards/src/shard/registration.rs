@@ -339,7 +339,12 @@ impl Shard {
     fn publish(&mut self, name: &FunctionName, change: &Change) {
         for peer in 0..self.settings.shards {
             if change.subscribers >> peer & 1 == 1 && peer != self.id.index() {
-                let routes = Routes { name: name.clone(), providers: change.providers.clone(), is_answer: false, elsewhere: Vec::new() };
+                let routes = Routes {
+                    name: name.clone(),
+                    providers: change.providers.clone(),
+                    is_answer: false,
+                    elsewhere: Vec::new(),
+                };
                 self.mesh[peer].messages.push(RingMessage::Routes(Box::new(routes)));
             }
         }
