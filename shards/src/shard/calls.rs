@@ -247,7 +247,8 @@ impl Shard {
     /// Sends a call to a provider, or keeps it until the owner has said who that is.
     #[inline]
     pub(super) fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
-        let is_held = |worker: &Worker| worker.waits_on.is_some() || worker.changed_owners != 0;
+        let owner = self.hasher.owner(route.hash).0;
+        let is_held = |worker: &Worker| worker.waits_on.is_some() || worker.changed_owners >> owner & 1 == 1;
         if self.connection(call.caller).and_then(Connection::worker).is_some_and(is_held)
             && let Some(held) = self.hold_back(route, call)
         {

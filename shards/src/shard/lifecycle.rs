@@ -440,6 +440,7 @@ impl Shard {
                 });
                 self.close(connection, None, "");
             }
+            Command::Echo => self.report(Report::Echoed),
             Command::Evict { connection, successor } => self.evict(connection, successor),
             Command::HandOver { lost, successor } => self.hand_over(lost, successor),
             Command::Fire(firing) => self.fire(firing),
