@@ -363,8 +363,10 @@ impl Shard {
         let Some(connection) = self.connection_mut(provider.connection) else { return Err(Undelivered::Gone) };
         let queued = connection.outbox.bytes();
         let Some(worker) = connection.worker_mut() else { return Err(Undelivered::Gone) };
-        if !worker.functions.get(provider.registration as usize).is_some_and(|function| function.live) {
-            return Err(Undelivered::Gone);
+        let function = worker.functions.get(provider.registration as usize).filter(|function| function.live);
+        let Some(function) = function else { return Err(Undelivered::Gone) };
+        if let Some(endpoint) = function.endpoint.clone() {
+            return self.deliver_to_endpoint(call, endpoint).then_some(()).ok_or(Undelivered::Gone);
         }
         if bytes > worker.message_bytes_max {
             let message =
