@@ -33,7 +33,7 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     for (name, addresses) in listener_names.iter().zip(&engine.addresses()[own_listeners..]) {
         for address in addresses {
             match name.as_str() {
-                "iii-http" => tracing::info!("API listening on address: {address}"),
+                name if name.starts_with("iii-http") => tracing::info!("API listening on address: {address}"),
                 name => tracing::info!("{name} listening on address: {address}"),
             }
         }
@@ -66,7 +66,7 @@ fn warn_of_missing_workers(loaded: &Loaded) {
     if loaded.source.file.is_none() {
         return;
     }
-    let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry];
+    let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry, BuiltIn::Http];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {
         let missing = match &worker.kind {
             WorkerKind::BuiltIn(built_in, _) => !serving.contains(built_in),

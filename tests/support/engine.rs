@@ -15,6 +15,20 @@ use super::{PATIENCE, RawWorker, eventually, json};
 /// The line that says workers may connect.
 const READY: &str = "Engine listening on address:";
 
+/// The line that says where HTTP triggers are served.
+const HTTP_READY: &str = "API listening on address:";
+
+/// The workers of the default configuration, with listeners on ports that no other test has.
+const DEFAULT_CONFIG: &str = "workers:
+  - {name: iii-worker-manager, config: {port: {port}}}
+  - {name: iii-http, config: {port: 0}}
+  - {name: iii-stream, config: {port: 0}}
+  - {name: iii-state}
+  - {name: iii-queue}
+  - {name: iii-pubsub}
+  - {name: iii-cron}
+";
+
 /// How to start an engine. Everything has a default; `start` does the rest.
 #[derive(Debug)]
 pub struct EngineCommand {
@@ -67,9 +81,12 @@ impl Engine {
         self.process.child.id()
     }
 
-    /// Where the engine serves HTTP triggers, once it does.
+    /// Where the engine serves HTTP triggers, if it does.
     pub fn http_port(&self) -> Option<u16> {
-        None
+        let has_line = || self.log().lines().find(|line| line.contains("serving, shards:")).map(|_| self.log());
+        let log = eventually("the line behind those of the listeners", has_line);
+        let address = log.lines().find_map(|line| line.split_once(HTTP_READY))?.1.trim();
+        Some(address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("an address ends with its port"))
     }
 
     pub fn shards(&self) -> u32 {
@@ -203,7 +220,8 @@ impl EngineCommand {
     fn spawn(&self, port: u16) -> Process {
         let directory = scratch_directory(port);
         let mut command = Command::new(binary());
-        match &self.config {
+        let has_defaults = self.arguments.iter().any(|argument| argument == "--use-default-config");
+        match self.config.as_deref().or((!has_defaults).then_some(DEFAULT_CONFIG)) {
             Some(text) => {
                 let file = directory.join("config.yaml");
                 std::fs::write(&file, text.replace("{port}", &port.to_string())).expect("scratch is writable");

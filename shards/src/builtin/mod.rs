@@ -13,9 +13,10 @@ mod definition;
 pub mod fake;
 mod host;
 
-pub use definition::{Check, Definition, Factory, Function, Home, TriggerType};
+pub use definition::{Check, Definition, Factory, Function, Home, Removed, TriggerType};
 pub use host::{Failure, Host, Mailbox, OutgoingCall, Post, key_of};
 
+use crate::channel::ChannelEvent;
 use crate::control::triggers::Binding;
 use crate::ids::ConnectionId;
 use std::any::Any;
@@ -119,4 +120,10 @@ pub trait BuiltIn {
 
     /// The socket is gone, whoever closed it. Comes once for each that was opened.
     fn socket_closed(&mut self, _socket: SocketId, _host: &mut dyn Host) {}
+
+    // === channels, of workers that hold ends ===
+
+    /// Something has happened to the channel of which the instance holds an end as `holder`. Events of a channel that
+    /// was discarded or left may still come.
+    fn channel_event(&mut self, _holder: u64, _event: ChannelEvent, _host: &mut dyn Host) {}
 }

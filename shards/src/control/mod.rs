@@ -136,7 +136,8 @@ impl Control {
             self.built_ins.push(definition.clone());
             for trigger_type in &definition.trigger_types {
                 let check = trigger_type.check.clone();
-                let provider = Box::new(Instances { worker, shards: self.settings.shards, check });
+                let removed = trigger_type.removed.clone();
+                let provider = Box::new(Instances { worker, shards: self.settings.shards, check, removed });
                 self.provide_trigger_type(BuiltInTriggerType { id: trigger_type.id.clone(), provider });
             }
         }

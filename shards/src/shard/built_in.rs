@@ -5,10 +5,12 @@
 //! [`Shard::run_built_ins`]; an instance is taken out of the shard while it runs, so it may ask anything of it.
 
 use super::calls::Refusal;
+use super::channels::ChannelKey;
 use super::mesh::{Call, RingMessage};
 use super::{Now, Shard, SocketCommand};
 use crate::builtin::{self, BuiltIn, BuiltInId, CallId, Definition, Failure, Home, Host, Mailbox, OutgoingCall, Post};
 use crate::builtin::{Outcome as CallOutcome, SocketId, Token};
+use crate::channel::{Amount, ChannelEvent, End, Leaving, Piece};
 use crate::connection::worker::{InFlight, Pending, Worker};
 use crate::connection::{Connection, Stage};
 use crate::control::functions::EngineFunction;
@@ -28,6 +30,8 @@ use uuid::Uuid;
 
 /// Rounds of handing out inboxes in one turn; what is left then waits for the next, after the sockets.
 const ROUNDS_MAX: usize = 32;
+/// Bits of a channel holder's number that are the instance's; the others say which worker it is.
+const HOLDER_BITS: u32 = 48;
 /// Bits of a call's id that carry its token; the others say that it is a UUID.
 const TOKEN_BITS: u64 = (1 << 62) - 1;
 
@@ -39,6 +43,7 @@ enum Event {
     TriggerRemoved(Arc<Binding>),
     Message(Box<dyn Any + Send>),
     Reload(Arc<dyn Any + Send + Sync>),
+    Channel(u64, ChannelEvent),
     Timer,
     Stop,
 }
@@ -190,6 +195,16 @@ impl Shard {
 
     pub(super) fn handle_trigger(&mut self, worker: BuiltInId, trigger: Arc<Binding>, added: bool) {
         self.tell(worker, if added { Event::TriggerAdded(trigger) } else { Event::TriggerRemoved(trigger) });
+    }
+
+    /// Something has happened to a channel end. Returns it if it is no built-in worker's.
+    pub(super) fn tell_channel_holder(&mut self, holder: u64, event: ChannelEvent) -> Option<ChannelEvent> {
+        let worker = BuiltInId((holder >> HOLDER_BITS) as u16);
+        if self.built_ins.get(usize::from(worker.0)).is_none() {
+            return Some(event);
+        }
+        self.tell(worker, Event::Channel(holder & ((1 << HOLDER_BITS) - 1), event));
+        None
     }
 
     pub(super) fn handle_reload(&mut self, worker: BuiltInId, settings: Arc<dyn Any + Send + Sync>) {
@@ -399,6 +414,7 @@ fn hand_over(worker: &mut dyn BuiltIn, event: Event, host: &mut dyn Host) {
         Event::TriggerRemoved(trigger) => worker.trigger_removed(&trigger, host),
         Event::Message(message) => worker.message(message, host),
         Event::Reload(settings) => worker.reload(&*settings, host),
+        Event::Channel(holder, event) => worker.channel_event(holder, event, host),
         Event::Timer => worker.timer(host),
         Event::Stop => worker.stop(host),
     }
@@ -408,6 +424,13 @@ fn hand_over(worker: &mut dyn BuiltIn, event: Event, host: &mut dyn Host) {
 struct Seat<'a> {
     shard: &'a mut Shard,
     worker: BuiltInId,
+}
+
+impl Seat<'_> {
+    fn holder(&self, number: u64) -> u64 {
+        debug_assert!(number < 1 << HOLDER_BITS);
+        u64::from(self.worker.0) << HOLDER_BITS | number
+    }
 }
 
 impl Host for Seat<'_> {
@@ -498,5 +521,25 @@ impl Host for Seat<'_> {
             self.shard.detach(socket);
             self.shard.commands.push_back(SocketCommand::Abort(socket.slot));
         }
+    }
+
+    fn create_channel(&mut self, end: End, holder: u64) -> ChannelKey {
+        self.shard.create_channel_in_process(end, self.holder(holder))
+    }
+
+    fn write_channel(&mut self, channel: Uuid, holder: u64, piece: Piece) {
+        self.shard.write_in_process(channel, self.holder(holder), piece);
+    }
+
+    fn take_from_channel(&mut self, channel: Uuid, holder: u64, amount: Amount) {
+        self.shard.taken_in_process(channel, self.holder(holder), amount);
+    }
+
+    fn leave_channel(&mut self, channel: Uuid, end: End, holder: u64, leaving: Leaving) {
+        self.shard.leave_in_process(channel, end, self.holder(holder), leaving);
+    }
+
+    fn discard_channel(&mut self, channel: Uuid) {
+        self.shard.discard_channel(channel);
     }
 }
