@@ -55,6 +55,11 @@ fn request_text(data: &Value) -> String {
             text += &format!("{name}: {}\r\n", value.as_str().unwrap_or_default());
         }
     }
-    let body = if data["body"].is_null() { String::new() } else { data["body"].to_string() };
+    let mut body = if data["body"].is_null() { String::new() } else { data["body"].to_string() };
+    // The recorded client wrote its JSON with spaces; what counts is the length that it announced.
+    let length = data["headers"]["content-length"].as_str().and_then(|length| length.parse().ok());
+    while length.is_some_and(|length| body.len() < length) {
+        body.push(' ');
+    }
     format!("{text}content-length: {}\r\n\r\n{body}", body.len())
 }
