@@ -129,7 +129,7 @@ fn results_that_would_break_the_framing() {
     for (result, status, body) in [
         (json!({"headers": {"x-a": "1\r\nx-evil: 1\r\n\r\nHTTP/1.1 200 OK"}, "body": 1}), 200, "1"),
         (json!({"headers": {"x-a\r\nx-evil": "1", "x b": "1"}, "body": 1}), 200, "1"),
-        (json!({"headers": ["x-evil\r\n: 1", "x-c: 1\r\nx-evil: 1"], "body": 1}), 200, "1"),
+        (json!({"headers": ["x\r\nx-evil: 1", "x-c: 1\r\nx-evil: 1"], "body": 1}), 200, "1"),
         (
             json!({"headers": {"Content-Length": "100", "Transfer-Encoding": "chunked", "Connection": "close"}, "body": 1}),
             200,

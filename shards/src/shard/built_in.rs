@@ -384,6 +384,7 @@ impl Shard {
         let Some(connection) = self.connection_mut(id) else { return };
         connection.stage = Stage::BuiltIn { worker, ended: false };
         let peer = connection.peer;
+        self.check_stalled(id);
         self.run_instance(worker, |instance, host| instance.socket_opened(id, listener, peer, host));
     }
 

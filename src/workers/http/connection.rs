@@ -167,7 +167,7 @@ impl Connection {
         match &self.pending {
             _ if self.exchange.closing() != Closing::Open => true,
             Some(pending) => pending.wants_body(),
-            None => cx.host.unsent_bytes(self.socket) < OUTPUT_BYTES_HIGH,
+            None => cx.host.unsent_bytes(self.socket) + self.exchange.output_bytes() < OUTPUT_BYTES_HIGH,
         }
     }
 

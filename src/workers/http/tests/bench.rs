@@ -26,10 +26,6 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new() -> Bench {
-        Bench::with(HttpSettings::default())
-    }
-
     pub fn with(settings: HttpSettings) -> Bench {
         let mut host = FakeHost::default();
         let definition = super::super::definition(vec![(settings, ListenerSettings::default())]);
@@ -148,6 +144,13 @@ impl Bench {
     pub fn write(&mut self, channel: Uuid, text: bool, bytes: impl AsRef<[u8]>) {
         self.host.channels.write(channel, WORKER, Piece { text, bytes: bytes.as_ref().into() });
         self.settle();
+    }
+
+    /// What the worker was told since this was last asked, but for the room it was given.
+    pub fn news(&mut self) -> Vec<ChannelEvent> {
+        let mut told = std::mem::take(&mut self.told);
+        told.retain(|event| !matches!(event, ChannelEvent::Taken(_)));
+        told
     }
 
     pub fn leave(&mut self, channel: Uuid, end: End, leaving: Leaving) {

@@ -248,7 +248,6 @@ fn optional_settings() {
     bench.route("t", "f", json!({"api_path": "/a/:x", "http_method": "POST"}));
     let socket = bench.request(&post("/a/1", "12345678901"));
     assert_eq!(bench.response(socket).0, 413);
-    assert_eq!(bench.host.closed, [(socket, false)], "what follows the head is not read");
     let chunked = "POST /a/1 HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nb\r\n12345678901\r\n";
     let socket = bench.request(chunked);
     assert!(bench.response(socket).1.contains("PAYLOAD_TOO_LARGE"));
@@ -289,7 +288,7 @@ fn cors_of_a_list_of_origins() {
 #[test]
 fn routes_come_and_go() {
     let mut bench = Bench::routing(HttpSettings::default(), &["GET /a old", "GET /a new"]);
-    let mut called = |bench: &mut Bench, path: &str| {
+    let called = |bench: &mut Bench, path: &str| {
         bench.request(&get(path));
         bench.host.take_made().pop().map(|call| call.function_id)
     };

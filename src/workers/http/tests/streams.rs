@@ -152,7 +152,7 @@ fn whichever_comes_first_is_the_answer() {
         match expected {
             Some(expected) => {
                 assert_eq!(bench.response(socket).0, expected);
-                assert_eq!(bench.told, [ChannelEvent::Unwanted], "HTTP-62, HTTP-63");
+                assert_eq!(bench.news(), [ChannelEvent::Unwanted], "HTTP-62, HTTP-63");
             }
             None => {
                 bench.wait(6000);
@@ -228,7 +228,7 @@ fn a_client_that_leaves_is_told_to_the_writer() {
         }
         bench.instance.socket_closed(socket, &mut bench.host);
         bench.settle();
-        assert_eq!(bench.told, [ChannelEvent::Unwanted]);
+        assert_eq!(bench.news(), [ChannelEvent::Unwanted]);
         bench.leave(channel, End::Writer, Leaving::Finished);
         assert!(bench.host.channels.is_empty());
     }
