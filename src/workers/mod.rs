@@ -3,39 +3,51 @@
 mod http;
 
 use crate::config::settings::{HttpSettings, WorkerSettings};
-use crate::config::{Config, WorkerKind, listeners};
+use crate::config::{Config, Worker, WorkerKind, listeners};
 use iii_shards::builtin::Definition;
 use iii_shards::settings::ListenerSettings;
 
-/// The definitions of all configured built-in workers, in their order. `Err` is one line that says which worker
-/// cannot be made and what to do.
-pub fn definitions(config: &Config) -> Result<Vec<Definition>, String> {
+/// The definitions of all configured built-in workers with the names of their entries, in their order. `Err` is one
+/// line that says which worker cannot be made and what to do.
+pub fn definitions(config: &Config) -> Result<Vec<(String, Definition)>, String> {
     let mut definitions = Vec::new();
-    definitions.extend(http(config)?);
     for worker in &config.workers {
-        if let WorkerKind::BuiltIn(_, settings) = &worker.kind {
-            definitions.extend(definition(settings)?);
+        if let Some(definition) =
+            define(worker).map_err(|cause| format!("failed to create worker '{}': {cause}", worker.id))?
+        {
+            definitions.push((worker.id.clone(), definition));
         }
     }
+    definitions.extend(http(config).map_err(|cause| format!("failed to create worker 'iii-http': {cause}"))?);
     Ok(definitions)
 }
 
-/// All `iii-http` entries are one worker with several listeners (HTTP-1, decision 2).
-fn http(config: &Config) -> Result<Option<Definition>, String> {
+/// The definition of one configured worker; `None` = it has no instances on the shards, or is made of several
+/// entries. `Err` is the cause alone.
+pub fn define(worker: &Worker) -> Result<Option<Definition>, String> {
+    match &worker.kind {
+        WorkerKind::BuiltIn(_, settings) => definition(settings),
+        _ => Ok(None),
+    }
+}
+
+/// All entries of `iii-http` are one worker with several listeners, under the name of the first (decision 2).
+pub fn http(config: &Config) -> Result<Option<(String, Definition)>, String> {
     let mut entries: Vec<(HttpSettings, ListenerSettings)> = Vec::new();
     for worker in &config.workers {
-        let WorkerKind::BuiltIn(_, WorkerSettings::Http(settings)) = &worker.kind else { continue };
-        entries.push((settings.clone(), listener(&worker.id, settings.host.as_deref(), settings.port)?));
+        if let WorkerKind::BuiltIn(_, WorkerSettings::Http(settings)) = &worker.kind {
+            entries.push((settings.clone(), listener(&worker.id, settings.host.as_deref(), settings.port)?));
+        }
     }
-    Ok((!entries.is_empty()).then(|| http::definition(entries)))
+    let name = entries.first().map(|(_, listener)| listener.name.clone());
+    Ok(name.map(|name| (name, http::definition(entries))))
 }
 
 /// The listener of a worker that has one.
-fn listener(worker: &str, host: Option<&str>, port: u16) -> Result<ListenerSettings, String> {
-    let addresses =
-        listeners::addresses(host, port).map_err(|cause| format!("failed to create worker '{worker}': {cause}"))?;
+fn listener(name: &str, host: Option<&str>, port: u16) -> Result<ListenerSettings, String> {
+    let addresses = listeners::addresses(host, port)?;
     let first_address_suffices = addresses.len() > 1;
-    Ok(ListenerSettings { name: worker.to_owned(), addresses, first_address_suffices, ..ListenerSettings::default() })
+    Ok(ListenerSettings { name: name.to_owned(), addresses, first_address_suffices, ..ListenerSettings::default() })
 }
 
 fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {

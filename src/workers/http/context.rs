@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use iii_shards::builtin::{Host, SocketId, Token};
 use iii_shards::http::date::HttpDate;
 use iii_shards::http::exchange::Now;
-use iii_shards::http::router::Routes;
+use iii_shards::http::router::{RouteTable, Routes};
 
 use super::gate::{Gate, GateMessage, KEEPER, Waiter};
 use super::site::Site;
@@ -21,10 +21,10 @@ const WARNED_MAX: usize = 1024;
 pub struct Shared {
     /// The registered routes.
     pub routes: Routes,
+    /// Those of the instance before, until this one has been told of its own.
+    pub routes_before: Option<Routes>,
     /// Settings by listener.
     pub sites: Vec<Rc<Site>>,
-    /// Gates by listener, shared with the other instances.
-    pub gates: Arc<[Gate]>,
     /// Which connection waits for the answer to a call.
     pub calls: HashMap<Token, SocketId, foldhash::fast::FixedState>,
     /// When to look at which connection.
@@ -50,11 +50,11 @@ pub struct Context<'a> {
 
 impl Shared {
     /// Without routes and connections.
-    pub fn new(sites: Vec<Rc<Site>>, gates: Arc<[Gate]>, started_ms: u64) -> Shared {
+    pub fn new(sites: Vec<Rc<Site>>, started_ms: u64) -> Shared {
         Shared {
             routes: Routes::default(),
+            routes_before: None,
             sites,
-            gates,
             calls: HashMap::default(),
             alarms: BinaryHeap::new(),
             scratch: Vec::new(),
@@ -62,6 +62,13 @@ impl Shared {
             date: (0, HttpDate::from_unix_seconds(0)),
             warned: HashSet::new(),
         }
+    }
+}
+
+impl Shared {
+    /// The routes to serve.
+    pub fn table(&self) -> &RouteTable {
+        self.routes_before.as_ref().unwrap_or(&self.routes).current()
     }
 }
 
@@ -89,20 +96,19 @@ impl Context<'_> {
     }
 
     /// A request wants in. False: it waits, and will be let in by a [`GateMessage::Enter`].
-    pub fn try_enter(&mut self, listener: usize, waiter: Waiter) -> bool {
-        let gate = &self.shared.gates[listener];
+    pub fn try_enter(&mut self, gate: &Arc<Gate>, waiter: Waiter) -> bool {
         let entered = gate.try_enter();
         if !entered {
             gate.wait();
-            self.host.post(KEEPER, Box::new(GateMessage::Wait(listener, waiter)));
+            self.host.post(KEEPER, Box::new(GateMessage::Wait(Arc::clone(gate), waiter)));
         }
         entered
     }
 
     /// A request that was let in has its response.
-    pub fn leave(&mut self, listener: usize) {
-        if self.shared.gates[listener].leave() {
-            self.host.post(KEEPER, Box::new(GateMessage::Freed(listener)));
+    pub fn leave(&mut self, gate: &Arc<Gate>) {
+        if gate.leave() {
+            self.host.post(KEEPER, Box::new(GateMessage::Freed(Arc::clone(gate))));
         }
     }
 }

@@ -1,10 +1,11 @@
 //! How many requests of a listener run at a time, over all shards (HTTP-61).
 //!
-//! The only thing HTTP instances share: three counters per listener. A request that finds room enters with one
+//! The only thing HTTP instances share: two counters per listener, new ones with new settings. A request that finds room enters with one
 //! compare-and-swap. One that finds none, or others waiting, joins the queue that the instance on shard 0 keeps, so
 //! requests of all shards are let in in the order they came. Invariant: at most `limit` requests are inside; whenever
 //! somebody waits and a place becomes free, the keeper is told.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use iii_shards::builtin::SocketId;
@@ -13,7 +14,7 @@ use iii_shards::ids::ShardId;
 /// The counters of one listener.
 #[derive(Debug)]
 pub struct Gate {
-    limit: AtomicUsize,
+    limit: usize,
     inside: AtomicUsize,
     waiting: AtomicUsize,
 }
@@ -28,14 +29,14 @@ pub struct Waiter {
 }
 
 /// What instances tell each other. Not bounded: each stands for a connection or a request of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum GateMessage {
     /// To the keeper: this request waits.
-    Wait(usize, Waiter),
+    Wait(Arc<Gate>, Waiter),
     /// To the keeper: there may be room.
-    Freed(usize),
+    Freed(Arc<Gate>),
     /// From the keeper: the request is inside.
-    Enter(usize, Waiter),
+    Enter(Arc<Gate>, Waiter),
 }
 
 /// Where the queues are kept.
@@ -48,12 +49,7 @@ pub const KEEPER: ShardId = ShardId(0);
 impl Gate {
     /// A gate for this many.
     pub fn new(limit: usize) -> Gate {
-        Gate { limit: AtomicUsize::new(limit), inside: AtomicUsize::new(0), waiting: AtomicUsize::new(0) }
-    }
-
-    /// Changes how many may be inside. Those who are stay.
-    pub fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::SeqCst);
+        Gate { limit, inside: AtomicUsize::new(0), waiting: AtomicUsize::new(0) }
     }
 
     /// Enters if there is room and nobody waits.
@@ -83,8 +79,7 @@ impl Gate {
     }
 
     fn enter(&self) -> bool {
-        let limit = self.limit.load(Ordering::SeqCst);
-        let enter = |inside: usize| (inside < limit).then_some(inside + 1);
+        let enter = |inside: usize| (inside < self.limit).then_some(inside + 1);
         self.inside.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enter).is_ok()
     }
 }
@@ -103,9 +98,6 @@ mod tests {
         assert!(gate.leave(), "somebody waits");
         assert!(!gate.try_enter(), "there is room, but not for a newcomer");
         assert!(gate.admit());
-        assert!(!gate.leave());
-        gate.set_limit(1);
-        assert!(!gate.try_enter());
         assert!(!gate.leave());
         assert!(gate.try_enter());
     }

@@ -24,6 +24,11 @@ pub const UPLOAD: u64 = 1 << 47;
 const SLOT_BITS: u32 = 24;
 const SEQUENCE_MASK: u32 = (1 << 23) - 1;
 
+/// How long the routes of the instance before are served if no trigger comes.
+const ROUTES_BEFORE_MS: u64 = 1_000;
+/// Names the alarm that is no connection's.
+const NO_SOCKET: SocketId = SocketId::ENGINE;
+
 /// The holder of the response channel of a request.
 pub fn holder(socket: SocketId, sequence: u32) -> u64 {
     assert!(socket.slot < 1 << SLOT_BITS, "more connections than a shard can have");
@@ -35,18 +40,18 @@ pub struct Instance {
     shared: Shared,
     /// By slot.
     connections: Vec<Option<Box<Connection>>>,
-    /// The queues of the gates, if this instance keeps them.
-    queues: Vec<VecDeque<Waiter>>,
+    /// Who waits at which gate, if this instance keeps the queues.
+    queues: Vec<(Arc<Gate>, VecDeque<Waiter>)>,
     /// What the shard was last told.
     wake_at: Option<u64>,
 }
 
 impl Instance {
     /// An instance without connections and routes.
-    pub fn new(settings: &[HttpSettings], gates: Arc<[Gate]>, host: &mut dyn Host) -> Instance {
-        let sites = settings.iter().map(|settings| Rc::new(Site::new(settings))).collect();
-        let queues = gates.iter().map(|_| VecDeque::new()).collect();
-        Instance { shared: Shared::new(sites, gates, host.now().ms), connections: Vec::new(), queues, wake_at: None }
+    pub fn new(settings: &[(HttpSettings, Arc<Gate>)], host: &mut dyn Host) -> Instance {
+        let site = |(settings, gate): &(HttpSettings, Arc<Gate>)| Rc::new(Site::new(settings, Arc::clone(gate)));
+        let shared = Shared::new(settings.iter().map(site).collect(), host.now().ms);
+        Instance { shared, connections: Vec::new(), queues: Vec::new(), wake_at: None }
     }
 
     /// Does something with a connection, if it is there.
@@ -73,11 +78,21 @@ impl Instance {
         }
     }
 
-    /// As the keeper of a gate: lets in whom there is room for.
-    fn admit(&mut self, listener: usize, host: &mut dyn Host) {
-        while !self.queues[listener].is_empty() && self.shared.gates[listener].admit() {
-            let Some(waiter) = self.queues[listener].pop_front() else { return };
-            host.post(waiter.socket.shard, Box::new(GateMessage::Enter(listener, waiter)));
+    /// As the keeper of a gate: takes one more that waits, and lets in whom there is room for.
+    fn admit(&mut self, gate: &Arc<Gate>, newcomer: Option<Waiter>, host: &mut dyn Host) {
+        let known = self.queues.iter().position(|(known, _)| Arc::ptr_eq(known, gate));
+        let index = known.unwrap_or_else(|| {
+            self.queues.push((Arc::clone(gate), VecDeque::new()));
+            self.queues.len() - 1
+        });
+        let queue = &mut self.queues[index].1;
+        queue.extend(newcomer);
+        while !queue.is_empty() && gate.admit() {
+            let Some(waiter) = queue.pop_front() else { break };
+            host.post(waiter.socket.shard, Box::new(GateMessage::Enter(Arc::clone(gate), waiter)));
+        }
+        if queue.is_empty() {
+            self.queues.swap_remove(index);
         }
     }
 }
@@ -94,6 +109,7 @@ impl BuiltIn for Instance {
     }
 
     fn trigger_added(&mut self, trigger: Arc<Binding>, _: &mut dyn Host) {
+        self.shared.routes_before = None;
         // What is wrong with it was said when it was registered.
         if let Err(error) = route_of(&trigger).and_then(|route| self.shared.routes.register(route)) {
             tracing::warn!(trigger = &*trigger.id, "not routed: {}", error.0);
@@ -107,15 +123,12 @@ impl BuiltIn for Instance {
     fn message(&mut self, message: Box<dyn Any + Send>, host: &mut dyn Host) {
         let Ok(message) = message.downcast::<GateMessage>() else { return };
         match *message {
-            GateMessage::Wait(listener, waiter) => {
-                self.queues[listener].push_back(waiter);
-                self.admit(listener, host);
-            }
-            GateMessage::Freed(listener) => self.admit(listener, host),
-            GateMessage::Enter(listener, Waiter { socket, sequence }) => {
+            GateMessage::Wait(gate, waiter) => self.admit(&gate, Some(waiter), host),
+            GateMessage::Freed(gate) => self.admit(&gate, None, host),
+            GateMessage::Enter(gate, Waiter { socket, sequence }) => {
                 let entered = self.with(socket, host, |connection, cx| connection.handle_entered(sequence, cx));
                 if entered != Some(true) {
-                    Context { shared: &mut self.shared, host }.leave(listener);
+                    Context { shared: &mut self.shared, host }.leave(&gate);
                 }
             }
         }
@@ -129,18 +142,32 @@ impl BuiltIn for Instance {
                 break;
             }
             self.shared.alarms.pop();
+            if socket == NO_SOCKET {
+                self.shared.routes_before = None;
+            }
             self.with(socket, host, |connection, cx| connection.handle_time(at_ms, cx));
         }
         self.set_alarm(host);
     }
 
-    fn reload(&mut self, settings: &dyn Any, _: &mut dyn Host) {
-        let Some(settings) = settings.downcast_ref::<Vec<HttpSettings>>() else { return };
-        // Requests under way keep what they began with (HTTP-7).
-        for ((site, gate), settings) in self.shared.sites.iter_mut().zip(self.shared.gates.iter()).zip(settings) {
-            *site = Rc::new(Site::new(settings));
-            gate.set_limit(super::limit(settings));
-        }
+    /// Other settings: connections and the requests on them go on (HTTP-7).
+    fn hand_over(&mut self, _: &mut dyn Host) -> Option<Box<dyn Any>> {
+        let empty =
+            Instance { shared: Shared::new(Vec::new(), 0), connections: Vec::new(), queues: Vec::new(), wake_at: None };
+        Some(Box::new(std::mem::replace(self, empty)))
+    }
+
+    fn take_over(&mut self, legacy: Box<dyn Any>, host: &mut dyn Host) {
+        let Ok(before) = legacy.downcast::<Instance>() else { return };
+        let sites = std::mem::take(&mut self.shared.sites);
+        *self = *before;
+        // Requests under way keep theirs.
+        self.shared.sites = sites;
+        // The triggers are about to come, all at once; until they do, those known are served.
+        self.shared.routes_before = Some(std::mem::take(&mut self.shared.routes));
+        self.shared.alarms.push(Reverse((host.now().ms + ROUTES_BEFORE_MS, NO_SOCKET)));
+        self.wake_at = None;
+        self.set_alarm(host);
     }
 
     fn stop(&mut self, host: &mut dyn Host) {

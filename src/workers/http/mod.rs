@@ -43,7 +43,13 @@ const CALL_FORMAT: &str = r#"{"type":"object","properties":{"method":{"type":"st
 /// The worker, with one listener for each entry of the configuration: its name there, its settings, its addresses.
 pub fn definition(entries: Vec<(HttpSettings, ListenerSettings)>) -> Definition {
     let (settings, listeners): (Vec<HttpSettings>, Vec<ListenerSettings>) = entries.into_iter().unzip();
-    let gates: Arc<[Gate]> = settings.iter().map(|settings| Gate::new(limit(settings))).collect();
+    let settings: Vec<(HttpSettings, Arc<Gate>)> = settings
+        .into_iter()
+        .map(|settings| {
+            let limit = usize::try_from(settings.concurrency_request_limit).unwrap_or(usize::MAX).max(1);
+            (settings, Arc::new(Gate::new(limit)))
+        })
+        .collect();
     let registered = Arc::new(Registrations::default());
     let checked = Arc::clone(&registered);
     let mut trigger_type = TriggerType::new("http", "HTTP API trigger", move |binding| checked.add(binding));
@@ -56,11 +62,6 @@ pub fn definition(entries: Vec<(HttpSettings, ListenerSettings)>) -> Definition 
         functions: Vec::new(),
         trigger_types: vec![trigger_type],
         listeners,
-        factory: Arc::new(move |host| Box::new(Instance::new(&settings, Arc::clone(&gates), host))),
+        factory: Arc::new(move |host| Box::new(Instance::new(&settings, host))),
     }
-}
-
-/// Requests of a listener that may be handled at a time.
-fn limit(settings: &HttpSettings) -> usize {
-    usize::try_from(settings.concurrency_request_limit).unwrap_or(usize::MAX).max(1)
 }

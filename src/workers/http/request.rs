@@ -147,10 +147,14 @@ impl Pending {
 impl Connection {
     /// A request's head is complete.
     pub(super) fn begin(&mut self, request: Request, cx: &mut Context<'_>) {
-        let site = Rc::clone(&cx.shared.sites[self.listener]);
+        let Some(site) = cx.shared.sites.get(self.listener).map(Rc::clone) else {
+            // Its listener is gone, and so will be the connection.
+            let now = cx.now();
+            return self.exchange.respond_abort(now);
+        };
         let head = request.head();
         let (method, path) = (head.method(), head.path());
-        let routes = cx.shared.routes.current();
+        let routes = cx.shared.table();
         let found = match site.ignore_trailing_slash {
             true => routes.lookup_ignoring_slash(method, path),
             false => routes.lookup(method, path),
@@ -215,7 +219,8 @@ impl Connection {
             (BuiltIn::None, None) if too_long => self.respond(Response::payload_too_large(), cx),
             (BuiltIn::None, None) => {
                 let waiter = Waiter { socket: self.socket, sequence: self.sequence };
-                if cx.try_enter(self.listener, waiter) {
+                let gate = self.pending.as_ref().map(|pending| Rc::clone(&pending.site));
+                if gate.is_some_and(|site| cx.try_enter(&site.gate, waiter)) {
                     self.start(cx);
                 }
             }
@@ -308,7 +313,7 @@ impl Connection {
         let head = pending.request.head();
         let origin = head.header("origin");
         if head.method() == Some(Method::Options) && matches!(pending.target, Target::Engine) {
-            let methods = cx.shared.routes.current().methods(head.path());
+            let methods = cx.shared.table().methods(head.path());
             self.exchange.respond(now, response, &pending.site.cors.options_lines(origin, methods));
         } else {
             self.exchange.respond(now, response, &pending.site.cors.response_lines(origin));
@@ -325,7 +330,7 @@ impl Connection {
         let origin = pending.request.head().header("origin");
         self.exchange.respond_head(now, &head, &pending.site.cors.response_lines(origin), None);
         if std::mem::take(&mut pending.inside) {
-            cx.leave(self.listener);
+            cx.leave(&pending.site.gate);
         }
     }
 
@@ -333,7 +338,7 @@ impl Connection {
     pub(super) fn finish(&mut self, cx: &mut Context<'_>) {
         let Some(mut pending) = self.pending.take() else { return };
         if pending.inside {
-            cx.leave(self.listener);
+            cx.leave(&pending.site.gate);
         }
         if let Some(call) = pending.call.take() {
             cx.shared.calls.remove(&call);

@@ -1,7 +1,10 @@
 //! The settings of one listener, ready for use on every request.
 
+use std::sync::Arc;
+
 use iii_shards::http::cors::CorsPolicy;
 
+use super::gate::Gate;
 use crate::config::settings::HttpSettings;
 
 /// The phase of middleware that runs; other phases are accepted and never do (HTTP-3).
@@ -10,6 +13,8 @@ const PHASE: &str = "preHandler";
 /// What requests of one listener are handled by. A request keeps the one it began with (HTTP-7).
 #[derive(Debug)]
 pub struct Site {
+    /// How many requests run at a time.
+    pub gate: Arc<Gate>,
     /// Time to the response head in milliseconds; 0 = unlimited (HTTP-60).
     pub timeout_ms: u64,
     /// How long to wait for a writer after an empty result, in milliseconds (HTTP-59).
@@ -38,13 +43,14 @@ pub struct Site {
 
 impl Site {
     /// Resolves settings that have been checked.
-    pub fn new(settings: &HttpSettings) -> Site {
+    pub fn new(settings: &HttpSettings, gate: Arc<Gate>) -> Site {
         let cors = settings.cors.as_ref().map_or_else(CorsPolicy::default, |cors| {
             let origins = cors.allowed_origins.iter().map(String::as_str);
             CorsPolicy::new(origins, cors.allowed_methods.iter().map(String::as_str))
         });
         let middleware = settings.middleware.iter().filter(|middleware| middleware.phase == PHASE);
         Site {
+            gate,
             timeout_ms: settings.default_timeout,
             empty_result_grace_ms: settings.empty_result_grace_ms,
             cors,

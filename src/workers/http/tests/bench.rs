@@ -46,6 +46,14 @@ impl Bench {
         bench
     }
 
+    /// The configuration has changed.
+    pub fn reconfigure(&mut self, settings: HttpSettings) {
+        let definition = super::super::definition(vec![(settings, ListenerSettings::default())]);
+        let legacy = self.instance.hand_over(&mut self.host).unwrap();
+        self.instance = (definition.factory)(&mut self.host);
+        self.instance.take_over(legacy, &mut self.host);
+    }
+
     pub fn route(&mut self, id: &str, function: &str, config: Value) {
         self.instance.trigger_added(Arc::new(binding(id, function, config)), &mut self.host);
     }

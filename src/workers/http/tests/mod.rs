@@ -299,6 +299,38 @@ fn routes_come_and_go() {
     assert_eq!((called(&mut bench, "/a"), called(&mut bench, "/b").as_deref()), (None, Some("moved")), "HTTP-17");
 }
 
+// HTTP-7
+#[test]
+fn other_settings_take_nothing_away_from_requests_under_way() {
+    let one = |timeout| {
+        settings(|settings| {
+            settings.concurrency_request_limit = 1;
+            settings.default_timeout = timeout;
+        })
+    };
+    let mut bench = Bench::routing(one(1000), &["GET /a f"]);
+    let first = bench.request(&get("/a"));
+    let call = bench.call();
+    let waiting = bench.request(&get("/a"));
+    bench.reconfigure(one(5000));
+    // Nobody has told the new instance of its triggers yet.
+    bench.send(first, get("/a"));
+    let newcomer = bench.request(&get("/a"));
+    let new_call = bench.call();
+    bench.route("GET /a f", "f", json!({"api_path": "/a"}));
+    bench.answer(&call, json!({"body": 1}));
+    assert_eq!(bench.response(first), (200, "1".to_owned()));
+    let waited = bench.call();
+    bench.wait(1000);
+    assert_eq!(bench.response(waiting).0, 504, "the settings it began with");
+    bench.answer(&new_call, json!({"body": 2}));
+    assert_eq!(bench.response(newcomer).1, "2");
+    assert_eq!(bench.host.forgotten, [waited.token.unwrap()]);
+    let last = bench.call();
+    bench.answer(&last, json!({"body": 3}));
+    assert_eq!(bench.response(first).1, "3", "pipelined before the change");
+}
+
 // HTTP-12, HTTP-13
 #[test]
 fn registrations_that_are_refused() {
