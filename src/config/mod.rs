@@ -14,7 +14,7 @@ mod catalog;
 mod diff;
 mod entries;
 mod expand;
-mod listeners;
+pub mod listeners;
 mod parse;
 mod problem;
 mod schema;

@@ -11,7 +11,7 @@
 mod listeners;
 mod watch;
 
-use crate::config::{Config, Diff, Loaded, Surroundings, diff};
+use crate::config::{BuiltIn, Config, Diff, Loaded, Surroundings, diff};
 use crate::workers;
 use iii_shards::builtin::{BuiltInId, Change, Definition};
 use iii_shards::runtime::StopHandle;
@@ -163,6 +163,17 @@ impl Reloader {
                 text
             })?;
             staged.definitions.push((worker.id.clone(), definition));
+        }
+        // Made of all its entries: a change of one changes it.
+        let is_http = |config: &Config, name: &String| {
+            let entry = config.workers.iter().find(|worker| worker.id == *name);
+            entry.is_some_and(|worker| worker.built_in() == Some(BuiltIn::Http))
+        };
+        let touched = diff.added.iter().chain(&diff.changed).any(|name| is_http(config, name));
+        if touched || diff.removed.iter().any(|name| is_http(&self.loaded.config, name)) {
+            let http =
+                workers::http(config).map_err(|cause| format!("reload: validation failed for 'iii-http': {cause}"))?;
+            staged.definitions.extend(http.map(|(name, definition)| (name, Some(definition))));
         }
         Ok(staged)
     }

@@ -1,10 +1,12 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+mod http;
 pub mod http_functions;
 
-use crate::config::settings::{HttpFunctionsSettings, WorkerSettings};
-use crate::config::{Config, Worker, WorkerKind};
+use crate::config::settings::{HttpFunctionsSettings, HttpSettings, WorkerSettings};
+use crate::config::{Config, Worker, WorkerKind, listeners};
 use iii_shards::builtin::Definition;
+use iii_shards::settings::ListenerSettings;
 
 /// The definitions of all configured built-in workers with the names of their entries, in their order. `Err` is one
 /// line that says which worker cannot be made and what to do.
@@ -17,6 +19,7 @@ pub fn definitions(config: &Config) -> Result<Vec<(String, Definition)>, String>
             definitions.push((worker.id.clone(), definition));
         }
     }
+    definitions.extend(http(config).map_err(|cause| format!("failed to create worker 'iii-http': {cause}"))?);
     // Functions that are endpoints need nothing but being registered (HTTPF-2).
     if !definitions.iter().any(|(_, definition)| definition.name == http_functions::NAME) {
         definitions.push((http_functions::NAME.to_owned(), default_http_functions()?));
@@ -29,12 +32,32 @@ pub fn default_http_functions() -> Result<Definition, String> {
     http_functions::definition(&HttpFunctionsSettings::default())
 }
 
-/// The definition of one configured worker; `None` = it has no instances on the shards. `Err` is the cause alone.
+/// The definition of one configured worker; `None` = it has no instances on the shards, or is made of several
+/// entries. `Err` is the cause alone.
 pub fn define(worker: &Worker) -> Result<Option<Definition>, String> {
     match &worker.kind {
         WorkerKind::BuiltIn(_, settings) => definition(settings),
         _ => Ok(None),
     }
+}
+
+/// All entries of `iii-http` are one worker with several listeners, under the name of the first (decision 2).
+pub fn http(config: &Config) -> Result<Option<(String, Definition)>, String> {
+    let mut entries: Vec<(HttpSettings, ListenerSettings)> = Vec::new();
+    for worker in &config.workers {
+        if let WorkerKind::BuiltIn(_, WorkerSettings::Http(settings)) = &worker.kind {
+            entries.push((settings.clone(), listener(&worker.id, settings.host.as_deref(), settings.port)?));
+        }
+    }
+    let name = entries.first().map(|(_, listener)| listener.name.clone());
+    Ok(name.map(|name| (name, http::definition(entries))))
+}
+
+/// The listener of a worker that has one.
+fn listener(name: &str, host: Option<&str>, port: u16) -> Result<ListenerSettings, String> {
+    let addresses = listeners::addresses(host, port)?;
+    let first_address_suffices = addresses.len() > 1;
+    Ok(ListenerSettings { name: name.to_owned(), addresses, first_address_suffices, ..ListenerSettings::default() })
 }
 
 fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {

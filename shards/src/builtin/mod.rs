@@ -15,9 +15,10 @@ pub mod fake;
 mod host;
 
 pub use change::Change;
-pub use definition::{Check, Definition, Factory, Function, Home, TriggerType};
+pub use definition::{Check, Definition, Factory, Function, Home, Removed, TriggerType};
 pub use host::{Failure, Host, Mailbox, OutgoingCall, Post, key_of};
 
+use crate::channel::ChannelEvent;
 use crate::control::triggers::Binding;
 use crate::ids::ConnectionId;
 use std::any::Any;
@@ -103,8 +104,9 @@ pub trait BuiltIn {
     fn timer(&mut self, _host: &mut dyn Host) {}
 
     /// The configuration has changed and another instance takes this one's place. What is returned goes to that
-    /// one's [`BuiltIn::take_over`], and open sockets stay open for it; with `None` they are closed. Calls it has not
-    /// answered end with `invocation_stopped`, its own are forgotten, and the new one is told of all triggers.
+    /// one's [`BuiltIn::take_over`], and open sockets, its own calls and its channels stay for it; with `None` they
+    /// are closed and forgotten. Calls it has not answered end with `invocation_stopped`, and the new one is told of
+    /// all triggers.
     fn hand_over(&mut self, host: &mut dyn Host) -> Option<Box<dyn Any>> {
         self.stop(host);
         None
@@ -134,4 +136,10 @@ pub trait BuiltIn {
 
     /// The socket is gone, whoever closed it. Comes once for each that was opened.
     fn socket_closed(&mut self, _socket: SocketId, _host: &mut dyn Host) {}
+
+    // === channels, of workers that hold ends ===
+
+    /// Something has happened to the channel of which the instance holds an end as `holder`. Events of a channel that
+    /// was discarded or left may still come.
+    fn channel_event(&mut self, _holder: u64, _event: ChannelEvent, _host: &mut dyn Host) {}
 }

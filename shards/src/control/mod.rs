@@ -144,7 +144,8 @@ impl Control {
         let definition = self.built_ins[usize::from(worker.0)].clone();
         for trigger_type in &definition.trigger_types {
             let check = trigger_type.check.clone();
-            let provider = Box::new(Instances { worker, shards: self.settings.shards, check });
+            let removed = trigger_type.removed.clone();
+            let provider = Box::new(Instances { worker, shards: self.settings.shards, check, removed });
             self.provide_trigger_type(BuiltInTriggerType { id: trigger_type.id.clone(), provider });
         }
     }
