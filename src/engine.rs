@@ -3,10 +3,13 @@
 use crate::config::Loaded;
 use crate::config::{BuiltIn, WorkerKind};
 use crate::logging;
+use crate::workers::managed::{Processes, is_process};
 use iii_shards::runtime::{Engine, StopHandle};
 use iii_shards::settings::Settings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Exit status when a second signal cuts a stop short (decision 18).
 const FORCED: i32 = 1;
@@ -22,7 +25,10 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     // Signals first: one that arrives while the engine starts must not kill it half-way.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot handle signals: {error}"))?;
     let settings = Settings { trim_memory: crate::memory::trim, ..settings };
-    let built_ins = crate::workers::definitions(&loaded.config)?;
+    let processes = Processes::new(&loaded)?;
+    let stop_grace = Duration::from_millis(loaded.config.top.stop_grace_ms);
+    let built_ins = crate::workers::definitions(&loaded.config, &processes)?;
+    let first_trusted = settings.listeners.iter().position(|listener| listener.access_rules.is_none());
     let own_listeners = settings.listeners.len();
     let listener_names: Vec<String> =
         built_ins.iter().flat_map(|worker| &worker.listeners).map(|listener| listener.name.clone()).collect();
@@ -42,10 +48,25 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     if loaded.source.file.is_none() {
         tracing::info!("reload: no config file to watch (--use-default-config)");
     }
-    obey_signals(signals, engine.stop_handle())?;
+    let address = engine.addresses().get(first_trusted.unwrap_or(0)).and_then(|bound| bound.first());
+    processes.start(worker_url(address), &loaded.config);
+    obey_signals(signals, engine.stop_handle(), processes.clone(), stop_grace)?;
     engine.join();
+    // Asked to stop when the signal came; this waits for the rest.
+    processes.stop(stop_grace);
     tracing::warn!("Engine shutdown complete");
     Ok(())
+}
+
+/// Where processes of this machine reach the engine (MW-22).
+fn worker_url(address: Option<&SocketAddr>) -> String {
+    match address {
+        Some(address) if address.ip().is_unspecified() || address.ip().is_loopback() && address.is_ipv4() => {
+            format!("ws://127.0.0.1:{}", address.port())
+        }
+        Some(address) => format!("ws://{address}"),
+        None => "ws://127.0.0.1:49134".to_owned(),
+    }
 }
 
 /// Access rules that are not enforced would leave a door open that its owner thinks is shut.
@@ -66,11 +87,12 @@ fn warn_of_missing_workers(loaded: &Loaded) {
     if loaded.source.file.is_none() {
         return;
     }
-    let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry];
+    let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry, BuiltIn::WorkerOps];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {
         let missing = match &worker.kind {
-            WorkerKind::BuiltIn(built_in, _) => !serving.contains(built_in),
-            _ => true,
+            WorkerKind::BuiltIn(built_in, _) => !serving.contains(built_in) && !is_process(worker),
+            WorkerKind::Custom(_) => true,
+            _ => !is_process(worker),
         };
         if missing {
             tracing::warn!("worker '{}' is configured, but this version does not run it yet", worker.id);
@@ -79,7 +101,12 @@ fn warn_of_missing_workers(loaded: &Loaded) {
 }
 
 /// Signals belong to the process, never to a listener (CFG-106).
-fn obey_signals(mut signals: Signals, stop: StopHandle) -> Result<(), String> {
+fn obey_signals(
+    mut signals: Signals,
+    stop: StopHandle,
+    processes: Processes,
+    stop_grace: Duration,
+) -> Result<(), String> {
     let obey = move || {
         let mut stopping = false;
         for signal in signals.forever() {
@@ -89,6 +116,8 @@ fn obey_signals(mut signals: Signals, stop: StopHandle) -> Result<(), String> {
                 _ => {
                     stopping = true;
                     tracing::warn!("Shutting down engine and destroying workers");
+                    let supervisor = processes.supervisor().clone();
+                    crate::processes::spawn(async move { supervisor.stop_all(stop_grace).await });
                     stop.stop();
                 }
             }

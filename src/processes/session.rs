@@ -159,15 +159,17 @@ impl Session {
         }
     }
 
+    // Only what /proc still shows is signalled: the id of an empty session may be another's by now.
     fn signal(&self, signal: Signal) {
-        if let Some(group) = Pid::from_raw(self.id) {
+        let members = members(self.id);
+        if let Some(group) = Pid::from_raw(self.id)
+            && members.iter().any(|(_, group)| *group == self.id)
+        {
             let _ = kill_process_group(group, signal);
         }
         // A shell with job control puts its jobs into groups of their own.
-        for (pid, group) in members(self.id) {
-            if group != self.id
-                && let Some(pid) = Pid::from_raw(pid)
-            {
+        for (pid, _) in members.iter().filter(|(_, group)| *group != self.id) {
+            if let Some(pid) = Pid::from_raw(*pid) {
                 let _ = kill_process(pid, signal);
             }
         }

@@ -78,6 +78,14 @@ impl Watch {
         changed
     }
 
+    /// Forgets changes nobody has waited for.
+    pub fn forget(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            // New directories are still followed.
+            self.take(event, &|_| false, &mut Vec::new());
+        }
+    }
+
     fn take(
         &mut self,
         event: notify::Result<Event>,

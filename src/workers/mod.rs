@@ -1,12 +1,16 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+mod exec;
+pub mod managed;
+mod worker_ops;
+
 use crate::config::{Config, WorkerKind, settings::WorkerSettings};
 use iii_shards::builtin::Definition;
 
 /// The definitions of all configured built-in workers, in their order. `Err` is one line that says which worker
 /// cannot be made and what to do.
-pub fn definitions(config: &Config) -> Result<Vec<Definition>, String> {
-    let mut definitions = Vec::new();
+pub fn definitions(config: &Config, processes: &managed::Processes) -> Result<Vec<Definition>, String> {
+    let mut definitions = vec![worker_ops::definition(processes.clone())];
     for worker in &config.workers {
         if let WorkerKind::BuiltIn(_, settings) = &worker.kind {
             definitions.extend(definition(settings)?);
