@@ -3,12 +3,14 @@
 use crate::config::Loaded;
 use crate::config::{BuiltIn, WorkerKind};
 use crate::logging;
+use crate::reload::{self, Nudge, Reloader};
 use crate::workers::managed::{Processes, is_process};
 use iii_shards::runtime::{Engine, StopHandle};
 use iii_shards::settings::Settings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Exit status when a second signal cuts a stop short (decision 18).
@@ -17,7 +19,6 @@ const FORCED: i32 = 1;
 /// Runs the engine until a signal stops it. Errors are one line that says what to do.
 pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     let _logs = logging::start();
-    refuse_what_would_be_ignored(&settings)?;
     for note in &loaded.notes {
         logging::note(note);
     }
@@ -27,35 +28,50 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     let settings = Settings { trim_memory: crate::memory::trim, ..settings };
     let processes = Processes::new(&loaded)?;
     let stop_grace = Duration::from_millis(loaded.config.top.stop_grace_ms);
-    let built_ins = crate::workers::definitions(&loaded.config, &processes)?;
-    let first_trusted = settings.listeners.iter().position(|listener| listener.access_rules.is_none());
-    let own_listeners = settings.listeners.len();
-    let listener_names: Vec<String> =
-        built_ins.iter().flat_map(|worker| &worker.listeners).map(|listener| listener.name.clone()).collect();
+    let (names, built_ins): (Vec<_>, Vec<_>) =
+        crate::workers::definitions(&loaded.config, &processes)?.into_iter().unzip();
     let engine = Engine::start(settings, built_ins).map_err(|error| error.to_string())?;
-    for address in engine.addresses().iter().take(own_listeners).flatten() {
-        tracing::info!("Engine listening on address: {address}");
-    }
-    for (name, addresses) in listener_names.iter().zip(&engine.addresses()[own_listeners..]) {
+    let settings = engine.settings().clone();
+    for (listener, addresses) in settings.listeners.iter().zip(engine.addresses()) {
         for address in addresses {
-            match name.as_str() {
-                "iii-http" => tracing::info!("API listening on address: {address}"),
-                name => tracing::info!("{name} listening on address: {address}"),
-            }
+            tracing::info!("{}", reload::listening(listener, &address.to_string()));
         }
     }
     tracing::info!("iii {} serving, shards: {}", crate::VERSION, engine.placement());
-    if loaded.source.file.is_none() {
-        tracing::info!("reload: no config file to watch (--use-default-config)");
-    }
-    let address = engine.addresses().get(first_trusted.unwrap_or(0)).and_then(|bound| bound.first());
+    let open =
+        settings.listeners.iter().position(|listener| listener.built_in.is_none() && listener.access_rules.is_none());
+    let address = engine.addresses().get(open.unwrap_or(0)).and_then(|bound| bound.first());
     processes.start(worker_url(address), &loaded.config);
-    obey_signals(signals, engine.stop_handle(), processes.clone(), stop_grace)?;
+    let fatal = Arc::new(OnceLock::new());
+    let file = loaded.source.file.clone();
+    let reloader = Reloader {
+        loaded,
+        settings,
+        names: names.into_iter().map(Some).collect(),
+        change: engine.change_handle(),
+        stop: engine.stop_handle(),
+        processes: processes.clone(),
+        fatal: fatal.clone(),
+    };
+    let nudge = reloader.start()?;
+    match &file {
+        Some(file) => tracing::info!("reload: watching {} for changes", file.display()),
+        None => tracing::info!("reload: no config file to watch (--use-default-config)"),
+    }
+    let stop = Stop { engine: engine.stop_handle(), processes: processes.clone(), grace: stop_grace };
+    obey_signals(signals, stop, nudge)?;
     engine.join();
     // Asked to stop when the signal came; this waits for the rest.
     processes.stop(stop_grace);
     tracing::warn!("Engine shutdown complete");
-    Ok(())
+    fatal.get().map_or(Ok(()), |text| Err(text.clone()))
+}
+
+/// All that is to stop.
+struct Stop {
+    engine: StopHandle,
+    processes: Processes,
+    grace: Duration,
 }
 
 /// Where processes of this machine reach the engine (MW-22).
@@ -69,20 +85,6 @@ fn worker_url(address: Option<&SocketAddr>) -> String {
     }
 }
 
-/// Access rules that are not enforced would leave a door open that its owner thinks is shut.
-fn refuse_what_would_be_ignored(settings: &Settings) -> Result<(), String> {
-    for listener in &settings.listeners {
-        if listener.access_rules.is_some() || listener.middleware_function_id.is_some() {
-            return Err(format!(
-                "failed to start worker '{}': `rbac` and `middleware_function_id` are not supported by this version; \
-                 remove them, or keep the listener on a private address without them",
-                listener.name
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn warn_of_missing_workers(loaded: &Loaded) {
     if loaded.source.file.is_none() {
         return;
@@ -91,7 +93,6 @@ fn warn_of_missing_workers(loaded: &Loaded) {
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {
         let missing = match &worker.kind {
             WorkerKind::BuiltIn(built_in, _) => !serving.contains(built_in) && !is_process(worker),
-            WorkerKind::Custom(_) => true,
             _ => !is_process(worker),
         };
         if missing {
@@ -101,24 +102,22 @@ fn warn_of_missing_workers(loaded: &Loaded) {
 }
 
 /// Signals belong to the process, never to a listener (CFG-106).
-fn obey_signals(
-    mut signals: Signals,
-    stop: StopHandle,
-    processes: Processes,
-    stop_grace: Duration,
-) -> Result<(), String> {
+fn obey_signals(mut signals: Signals, stop: Stop, nudge: Option<Nudge>) -> Result<(), String> {
     let obey = move || {
         let mut stopping = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP => tracing::warn!("ignored SIGHUP: this version does not reload its configuration"),
+                SIGHUP => match &nudge {
+                    Some(nudge) => nudge.reload(),
+                    None => tracing::warn!("ignored SIGHUP: there is no config file to read again"),
+                },
                 _ if stopping => std::process::exit(FORCED),
                 _ => {
                     stopping = true;
                     tracing::warn!("Shutting down engine and destroying workers");
-                    let supervisor = processes.supervisor().clone();
-                    crate::processes::spawn(async move { supervisor.stop_all(stop_grace).await });
-                    stop.stop();
+                    let (supervisor, grace) = (stop.processes.supervisor().clone(), stop.grace);
+                    crate::processes::spawn(async move { supervisor.stop_all(grace).await });
+                    stop.engine.stop();
                 }
             }
         }

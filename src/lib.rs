@@ -7,6 +7,7 @@ pub mod engine;
 mod logging;
 mod memory;
 pub mod processes;
+pub mod reload;
 mod suggest;
 pub mod workers;
 

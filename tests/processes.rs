@@ -198,9 +198,8 @@ fn a_local_worker_is_installed_and_started() {
          install: echo installing; echo x >> ../installed\n  \
          start: env > ../environment; pwd > ../cwd; ls /proc/self/fd > ../fds; echo out; echo err >&2; sleep 600\n",
     );
-    let engine = scratch.engine(&format!(
-        "  - name: plain\n    worker_path: {path}\n    config: {{a: {{b: 1}}, list: [1, 2]}}\n"
-    ));
+    let engine = scratch
+        .engine(&format!("  - name: plain\n    worker_path: {path}\n    config: {{a: {{b: 1}}, list: [1, 2]}}\n"));
     let environment = eventually("the environment", || {
         let text = scratch.read("environment");
         (!scratch.read("fds").is_empty()).then_some(text)
@@ -223,7 +222,9 @@ fn a_local_worker_is_installed_and_started() {
     assert!(!Path::new(&scratch.path("setup")).exists(), "MW-24: setup is not run on the host");
     engine.wait_for_log("scripts.setup skipped (host process)");
     let log = |name: &str| scratch.read(&format!("home/.iii/logs/plain/{name}"));
-    eventually("both logs", || (log("stdout.log") == "out\n" && log("stderr.log") == "installing\nerr\n").then_some(()));
+    eventually("both logs", || {
+        (log("stdout.log") == "out\n" && log("stderr.log") == "installing\nerr\n").then_some(())
+    });
     engine.wait_for_log("[plain] out");
     let status: Value = serde_json::from_str(&scratch.worker(&engine, &["status", "plain", "--json"]).1).expect("JSON");
     let pid = status["pid"].as_i64().expect("a pid");

@@ -80,7 +80,8 @@ impl From<CreateArguments> for InitArguments {
 /// Files of a template: path and text.
 type Files = &'static [(&'static str, &'static str)];
 
-const BARE: Files = &[("config.yaml", include_str!("templates/bare.yaml")), (".gitignore", include_str!("templates/gitignore"))];
+const BARE: Files =
+    &[("config.yaml", include_str!("templates/bare.yaml")), (".gitignore", include_str!("templates/gitignore"))];
 
 const QUICKSTART: Files = &[
     ("config.yaml", include_str!("templates/quickstart/config.yaml")),
@@ -142,8 +143,11 @@ fn try_init(arguments: &InitArguments) -> Result<(), String> {
             return Err(format!("Template '{template}' not found. Available templates: {names}"));
         }
     };
-    let directory =
-        arguments.directory.clone().or_else(|| arguments.name.clone().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("."));
+    let directory = arguments
+        .directory
+        .clone()
+        .or_else(|| arguments.name.clone().map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("."));
     let shown = directory.display();
     let again = directory.join(".iii/project.ini").is_file();
     if let Some(found) = first_visible(&directory).filter(|_| !arguments.allow_non_empty && !again) {

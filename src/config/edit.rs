@@ -12,7 +12,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// The file our tools make when there is none (CFG-47).
-pub const STARTER: &str = "# Configuration of iii. `iii worker add` writes here; the engine reads it at every change.\nworkers: []\n";
+pub const STARTER: &str =
+    "# Configuration of iii. `iii worker add` writes here; the engine reads it at every change.\nworkers: []\n";
 
 /// Adds an entry at the end of `workers`: its name, and further members that are plain text.
 pub fn append(text: &str, name: &str, members: &[(&str, &str)]) -> Result<String, String> {
@@ -178,7 +179,9 @@ fn checked(text: String, wanted: &Map<String, Value>) -> Result<String, String> 
 /// Zero-based line and column.
 fn place(text: &str, path: &[Segment], target: Target) -> Result<(usize, usize), String> {
     let location = parse::locate(&masked(text), &FieldPath(path.to_vec()), target);
-    location.map(|location| (location.line - 1, location.column - 1)).ok_or_else(|| "cannot find the list of workers".to_owned())
+    location
+        .map(|location| (location.line - 1, location.column - 1))
+        .ok_or_else(|| "cannot find the list of workers".to_owned())
 }
 
 impl From<&str> for Segment {
@@ -208,7 +211,8 @@ fn item_of(text: &str, lines: &Lines, list: &str, index: usize) -> Result<Item, 
     }
     // The dash stands before the value, on its line or above it.
     let dash_of = |line: &str| line.find(|c: char| !c.is_whitespace()).filter(|at| line[*at..].starts_with('-'));
-    let start = (0..=line).rev().find(|number| dash_of(&lines.0[*number]).is_some_and(|at| *number < line || at < column));
+    let start =
+        (0..=line).rev().find(|number| dash_of(&lines.0[*number]).is_some_and(|at| *number < line || at < column));
     let start = start.ok_or("cannot find the entry")?;
     let dash = dash_of(&lines.0[start]).unwrap_or_default();
     let mut end = start + 1;
@@ -257,7 +261,9 @@ fn block(entry: &Value, dash: usize) -> Vec<String> {
     let lead = |index: usize| if index == 0 { "- " } else { "  " };
     members
         .enumerate()
-        .map(|(index, (key, value))| format!("{indent}{}{key}: {}", lead(index), scalar(value.as_str().unwrap_or_default())))
+        .map(|(index, (key, value))| {
+            format!("{indent}{}{key}: {}", lead(index), scalar(value.as_str().unwrap_or_default()))
+        })
         .collect()
 }
 
@@ -338,11 +344,23 @@ mod tests {
             ("workers: [] # none\nport: 1\n", format!("workers: # none\n{NEW}port: 1\n").replace(": #", ":  #")),
             ("workers:\n  - name: a\n", format!("workers:\n  - name: a\n{NEW}")),
             ("workers:\n  - name: a", format!("workers:\n  - name: a\n{NEW}")),
-            ("workers:\n- config: {x: 1}\n  name: a\nport: 1\n", "workers:\n- config: {x: 1}\n  name: a\n- name: w\n  worker_path: /p/w\nport: 1\n".to_owned()),
-            ("workers:\n  - name: a\n    config:\n      k: ${P:3}\n\n# end\nport: 1\n", format!("workers:\n  - name: a\n    config:\n      k: ${{P:3}}\n{NEW}\n# end\nport: 1\n")),
+            (
+                "workers:\n- config: {x: 1}\n  name: a\nport: 1\n",
+                "workers:\n- config: {x: 1}\n  name: a\n- name: w\n  worker_path: /p/w\nport: 1\n".to_owned(),
+            ),
+            (
+                "workers:\n  - name: a\n    config:\n      k: ${P:3}\n\n# end\nport: 1\n",
+                format!("workers:\n  - name: a\n    config:\n      k: ${{P:3}}\n{NEW}\n# end\nport: 1\n"),
+            ),
             ("workers: [{name: a}]\n", "workers: [{name: a}, {name: \"w\", worker_path: \"/p/w\"}]\n".to_owned()),
-            ("workers: [{name: 'a', config: {p: ${P:1}}}] # c\n", "workers: [{name: 'a', config: {p: ${P:1}}}, {name: \"w\", worker_path: \"/p/w\"}] # c\n".to_owned()),
-            ("workers:\r\n  - name: a\r\n", "workers:\r\n  - name: a\r\n  - name: w\r\n    worker_path: /p/w\r\n".to_owned()),
+            (
+                "workers: [{name: 'a', config: {p: ${P:1}}}] # c\n",
+                "workers: [{name: 'a', config: {p: ${P:1}}}, {name: \"w\", worker_path: \"/p/w\"}] # c\n".to_owned(),
+            ),
+            (
+                "workers:\r\n  - name: a\r\n",
+                "workers:\r\n  - name: a\r\n  - name: w\r\n    worker_path: /p/w\r\n".to_owned(),
+            ),
             ("workers:\n  -\tname: \"a\"\n", format!("workers:\n  -\tname: \"a\"\n{NEW}")),
         ] {
             assert_eq!(added(text), expected, "{text:?}");
@@ -355,7 +373,10 @@ mod tests {
     fn mw_10_entries_are_removed_and_nothing_else_changes() {
         for (text, expected) in [
             ("workers:\n  - name: w\n    worker_path: /p\n", "workers:\n"),
-            ("workers:\n  - name: a\n  # about w\n  - name: w\n    config:\n      x: 1\n\n  # about b\n  - name: b\n", "workers:\n  - name: a\n  # about w\n\n  # about b\n  - name: b\n"),
+            (
+                "workers:\n  - name: a\n  # about w\n  - name: w\n    config:\n      x: 1\n\n  # about b\n  - name: b\n",
+                "workers:\n  - name: a\n  # about w\n\n  # about b\n  - name: b\n",
+            ),
             ("workers:\n  - config: {a: 1}\n    name: 'w'\nport: 1\n", "workers:\nport: 1\n"),
             ("workers: [{name: a}, {name: w}]\n", "workers: [{name: a}]\n"),
             ("workers: [{name: w}, {name: a}]\n", "workers: [ {name: a}]\n"),

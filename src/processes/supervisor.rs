@@ -35,6 +35,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// It has ended and nothing will start it again but a change or somebody.
+    pub fn is_dead(self) -> bool {
+        matches!(self, Phase::Failed | Phase::Finished)
+    }
+
     /// The word for it in listings.
     pub fn word(self) -> &'static str {
         match self {
@@ -110,6 +115,8 @@ pub struct Entry {
     pub task: Task,
     /// Somebody stopped it and wants that to last: it is known, but not started.
     pub held: bool,
+    /// A reload starts it again if it has ended.
+    pub revives: bool,
 }
 
 /// Reaches the supervisor from anywhere.
@@ -213,6 +220,7 @@ impl Supervisor {
 /// One entry with its keeper.
 struct Kept {
     fingerprint: String,
+    revives: bool,
     status: watch::Receiver<Status>,
     orders: mpsc::Sender<(Told, oneshot::Sender<()>)>,
 }
@@ -264,7 +272,7 @@ fn put(kept: &mut BTreeMap<String, Kept>, entry: Entry) -> Put {
         drop(tell_keeper(&known.orders, Told::Replace(entry)));
         return Put::Changed;
     }
-    if matches!(phase, Phase::Failed | Phase::Finished) {
+    if known.revives && phase.is_dead() {
         drop(tell_keeper(&known.orders, Told::Start));
         return Put::Revived;
     }
@@ -294,9 +302,9 @@ fn keep(entry: Entry) -> Kept {
     let status = Status { phase, pid: None, since: SystemTime::now(), starts: 0, reason: None };
     let (sender, receiver) = watch::channel(status);
     let (orders, told) = mpsc::channel(REQUESTS_MAX);
-    let fingerprint = entry.fingerprint.clone();
+    let (fingerprint, revives) = (entry.fingerprint.clone(), entry.revives);
     super::spawn(Keeper { entry, status: Arc::new(sender), running: None }.run(told));
-    Kept { fingerprint, status: receiver, orders }
+    Kept { fingerprint, revives, status: receiver, orders }
 }
 
 /// Keeps one entry: obeys what it is told, in order.
@@ -372,7 +380,7 @@ mod tests {
                 while control.order().await == Order::Restart {}
             })
         });
-        Entry { name: name.to_owned(), fingerprint: fingerprint.to_owned(), task, held: false }
+        Entry { name: name.to_owned(), fingerprint: fingerprint.to_owned(), task, held: false, revives: true }
     }
 
     async fn phase(supervisor: &Supervisor, name: &str, wanted: Phase) -> Status {

@@ -4,6 +4,7 @@
 //! commands come out through `poll_*` and `take_*`. No sockets, no clock, no randomness of its own, so the same
 //! code runs under the simulator. Invariant: handling one input never waits for another shard.
 
+mod access;
 pub mod built_in;
 mod calls;
 pub mod channels;
@@ -11,6 +12,7 @@ mod input;
 mod lifecycle;
 pub mod mesh;
 mod registration;
+mod resolve;
 mod telemetry;
 
 use crate::builtin::{BuiltInId, Post};
@@ -25,6 +27,7 @@ use crate::registry::routes::{Route, RouteTable};
 use crate::settings::Settings;
 use crate::timers::Timers;
 use crate::wire::telemetry::PerSignal;
+use access::Gatekeeper;
 use built_in::Instance;
 use channels::Channels;
 use lifecycle::Ghost;
@@ -103,10 +106,13 @@ pub struct Shard {
     mesh: Vec<Batch>,
     ghosts: HashMap<ConnectionId, Ghost>,
     channels: Channels,
+    gatekeeper: Gatekeeper,
     built_ins: Vec<Instance>,
     /// Those whose inbox is not empty.
     built_ins_ready: Vec<BuiltInId>,
     post: Option<Arc<dyn Post>>,
+    /// Who runs functions that are HTTP endpoints.
+    http_functions: Option<BuiltInId>,
     timers: Timers,
     dirty: Vec<u32>,
     commands: VecDeque<SocketCommand>,
@@ -139,9 +145,11 @@ impl Shard {
             mesh: (0..peers).map(|_| Batch::default()).collect(),
             ghosts: HashMap::new(),
             channels: Channels::default(),
+            gatekeeper: Gatekeeper::new(id, crate::registry::DEFAULT_NAMESPACE.into()),
             built_ins: Vec::new(),
             built_ins_ready: Vec::new(),
             post: None,
+            http_functions: None,
             timers: Timers::default(),
             dirty: Vec::new(),
             commands: VecDeque::new(),

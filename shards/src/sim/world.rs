@@ -28,6 +28,9 @@ pub struct Link {
     pub shard: usize,
     /// Sent by the client, not yet received.
     to_engine: VecDeque<u8>,
+    /// Bytes the client has sent, and those of them the engine has looked at.
+    said: u64,
+    heard: u64,
     /// The client sends nothing more.
     ended: bool,
     /// The client has reset the connection.
@@ -183,9 +186,14 @@ impl World {
 
     /// A client connects; the engine has placed it on `shard`.
     pub fn connect(&mut self, shard: usize) -> usize {
+        self.connect_to(shard, 0)
+    }
+
+    /// The same on another listener.
+    pub fn connect_to(&mut self, shard: usize, listener: u16) -> usize {
         let now = self.now();
         self.shards[shard].set_time(now);
-        let slot = self.shards[shard].handle_accepted(0, IpAddr::V4(Ipv4Addr::LOCALHOST)) as usize;
+        let slot = self.shards[shard].handle_accepted(listener, IpAddr::V4(Ipv4Addr::LOCALHOST)) as usize;
         let sockets = &mut self.sockets[shard];
         if sockets.len() <= slot {
             sockets.resize_with(slot + 1, || None);
@@ -202,6 +210,7 @@ impl World {
         let link = &mut self.links[link];
         if !link.ended {
             link.to_engine.extend(bytes);
+            link.said += bytes.len() as u64;
             self.work += 1;
         }
     }
@@ -224,9 +233,14 @@ impl World {
         (self.links[link].sent - self.links[link].read) as usize
     }
 
-    /// Bytes the client has sent and the engine has not received.
-    pub fn unreceived(&self, link: usize) -> usize {
-        self.links[link].to_engine.len()
+    /// Bytes the client has sent so far.
+    pub fn said(&self, link: usize) -> u64 {
+        self.links[link].said
+    }
+
+    /// Bytes of these that the engine has looked at. A connection that is being closed is not listened to.
+    pub fn heard(&self, link: usize) -> u64 {
+        self.links[link].heard
     }
 
     /// The client has read everything and the engine sends nothing more.
@@ -361,6 +375,7 @@ impl World {
             let mut bytes: Vec<u8> = link.to_engine.drain(..count).collect();
             self.work += 1;
             if state == State::Open {
+                link.heard += count as u64;
                 self.shards[index].handle_bytes(slot as u32, &mut bytes);
             }
         } else if link.ended && link.to_engine.is_empty() {

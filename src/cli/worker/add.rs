@@ -102,7 +102,9 @@ fn built_in(project: &Project, name: &str, source: &Source, arguments: &AddArgum
     let running = project.running().is_some();
     match project::add(project.config()?, source, arguments.force, arguments.reset_config)? {
         Added::Mandatory { name } => {
-            output::stderr(&format!("info: '{name}' is a mandatory engine worker; it always runs and needs no entry\n"));
+            output::stderr(&format!(
+                "info: '{name}' is a mandatory engine worker; it always runs and needs no entry\n"
+            ));
         }
         Added::BuiltIn { again, .. } => {
             let verb = if again { "updated in" } else { "added to" };
@@ -154,7 +156,10 @@ fn remotely(remote: &Remote, source: &Source, arguments: &AddArguments) -> Outco
         Err(refused) => return Err(refused.into()),
     };
     let name = answer["name"].as_str().unwrap_or_default();
-    output::stderr(&format!("✓ Worker {name} added to {}\n", answer["config_path"].as_str().unwrap_or("its configuration")));
+    output::stderr(&format!(
+        "✓ Worker {name} added to {}\n",
+        answer["config_path"].as_str().unwrap_or("its configuration")
+    ));
     if arguments.no_wait || matches!(source, Source::Name(_)) {
         return Ok(0);
     }

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::args::{
-    ClearArguments, ListArguments, RemoveArguments, RestartArguments, StartArguments, StopArguments,
-};
+use super::args::{ClearArguments, ListArguments, RemoveArguments, RestartArguments, StartArguments, StopArguments};
 use super::{Failure, Outcome, Project, status};
 use crate::cli::options::Options;
 use crate::cli::output;
@@ -195,16 +193,19 @@ fn agreed(verb: &str, question: &str) -> Result<bool, Failure> {
 }
 
 fn is_listed(project: &Project, running: Option<&Value>, name: &str) -> bool {
-    let in_list = |list: &Value| list["workers"].as_array().is_some_and(|rows| rows.iter().any(|row| row["name"] == name));
+    let in_list =
+        |list: &Value| list["workers"].as_array().is_some_and(|rows| rows.iter().any(|row| row["name"] == name));
     if running.is_some_and(in_list) {
         return true;
     }
     let text = project.config.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-    edit::contains(&text, name).unwrap_or(false) || BuiltIn::by_name(name).is_some_and(|worker| worker.facts().mandatory)
+    edit::contains(&text, name).unwrap_or(false)
+        || BuiltIn::by_name(name).is_some_and(|worker| worker.facts().mandatory)
 }
 
 fn not_found(project: &Project, name: &str) -> Failure {
     let listed = project.names().unwrap_or_default();
-    let tip = similar(name, listed.iter().map(String::as_str)).map_or(String::new(), |near| format!(" Did you mean '{near}'?"));
+    let tip = similar(name, listed.iter().map(String::as_str))
+        .map_or(String::new(), |near| format!(" Did you mean '{near}'?"));
     Failure(format!("Worker '{name}' not found.{tip} Run 'iii worker list' to see what is configured."))
 }

@@ -44,8 +44,9 @@ impl Remote {
         if text.contains("://") {
             return Ok(Remote { endpoint: Endpoint::parse(text).map_err(Failure)? });
         }
-        let has_port = text.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && !host.contains(':'))
-            || text.contains("]:");
+        let has_port =
+            text.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && !host.contains(':'))
+                || text.contains("]:");
         let url = if has_port { format!("ws://{text}") } else { format!("ws://{text}:{port}") };
         Ok(Remote { endpoint: Endpoint::parse(&url).map_err(Failure)? })
     }

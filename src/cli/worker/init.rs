@@ -26,9 +26,8 @@ pub fn run(arguments: &InitArguments) -> Outcome {
              \"start\": \"{start}\"\n  }},\n  \"dependencies\": {{\n    \"iii-sdk\": \"0.22.1\"\n  }}{more}\n}}\n"
         )
     };
-    let manifest = |install: &str, start: &str| {
-        format!("name: {name}\nscripts:\n  install: {install}\n  start: {start}\n")
-    };
+    let manifest =
+        |install: &str, start: &str| format!("name: {name}\nscripts:\n  install: {install}\n  start: {start}\n");
     let tsx = ",\n  \"devDependencies\": {\n    \"tsx\": \"^4.19.0\"\n  }";
     let files: Vec<(&str, String)> = match arguments.language.as_deref().unwrap_or("ts") {
         "py" | "python" => vec![

@@ -102,9 +102,9 @@ impl Project {
 
     /// The file, or an error that says how to make one.
     pub fn config(&self) -> Result<&PathBuf, Failure> {
-        self.config.as_ref().ok_or_else(|| {
-            Failure("no config.yaml in this directory\n  make one with: iii project init".to_owned())
-        })
+        self.config
+            .as_ref()
+            .ok_or_else(|| Failure("no config.yaml in this directory\n  make one with: iii project init".to_owned()))
     }
 
     /// Its name, for messages.
@@ -125,7 +125,8 @@ impl Project {
     /// The names in the file.
     pub fn names(&self) -> Result<Vec<String>, Failure> {
         let path = self.config()?;
-        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
         config::edit::names(&text).map_err(|reason| Failure(format!("'{}': {reason}", path.display())))
     }
 }

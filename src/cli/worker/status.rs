@@ -174,9 +174,7 @@ mod tests {
     // MW-48
     #[test]
     fn mw_48_headlines() {
-        let status = |phase: &str, ready: bool| {
-            json!({"installed": true, "engine": "running", "phase": phase, "ready": ready, "pid": 7})
-        };
+        let status = |phase: &str, ready: bool| json!({"installed": true, "engine": "running", "phase": phase, "ready": ready, "pid": 7});
         for (status, expected) in [
             (json!({"installed": false}), "✗ w not in config.yaml"),
             (json!({"installed": true, "engine": "not running"}), "⚠ engine not running (start it with 'iii')"),

@@ -76,7 +76,8 @@ impl Pattern {
 /// Without `./` and doubled slashes.
 fn clean(pattern: &str) -> String {
     let absolute = pattern.starts_with('/');
-    let parts = Path::new(pattern).components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    let parts =
+        Path::new(pattern).components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
     let path: PathBuf = parts.collect();
     let text = path.to_string_lossy();
     if absolute { format!("/{text}") } else { text.into_owned() }
@@ -87,7 +88,9 @@ fn root(pattern: &str) -> Root {
     let wildcard = pattern.find(['*', '?', '{', '[']);
     let path = match wildcard {
         None => pattern,
-        Some(at) => pattern[..at].rfind('/').map_or("", |slash| &pattern[..slash.max(usize::from(pattern.starts_with('/')))]),
+        Some(at) => {
+            pattern[..at].rfind('/').map_or("", |slash| &pattern[..slash.max(usize::from(pattern.starts_with('/')))])
+        }
     };
     let path = if path.is_empty() { Path::new(".") } else { Path::new(path) };
     let rest = wildcard.map_or("", |at| &pattern[at..]);

@@ -34,7 +34,7 @@ pub fn entry(id: &str, settings: &ExecSettings, context: &Arc<Context>) -> Entry
         let pipeline = Pipeline { id, settings, context, control, watch: None, background: Vec::new() };
         Box::pin(pipeline.run())
     });
-    Entry { name, fingerprint, task, held: false }
+    Entry { name, fingerprint, task, held: false, revives: false }
 }
 
 struct Pipeline {

@@ -11,8 +11,21 @@ pub const FILE_NAME: &str = "iii.worker.yaml";
 const BYTES_MAX: u64 = 65_536;
 /// Keys a manifest may have.
 const KEYS: [&str; 15] = [
-    "name", "description", "scripts", "env", "dependencies", "resources", "runtime", "iii", "deploy", "manifest", "tags",
-    "language", "entry", "config", "package_manager",
+    "name",
+    "description",
+    "scripts",
+    "env",
+    "dependencies",
+    "resources",
+    "runtime",
+    "iii",
+    "deploy",
+    "manifest",
+    "tags",
+    "language",
+    "entry",
+    "config",
+    "package_manager",
 ];
 const SCRIPT_KEYS: [&str; 3] = ["setup", "install", "start"];
 const RUNTIME_KEYS: [&str; 5] = ["base_image", "kind", "language", "package_manager", "entry"];
@@ -146,7 +159,10 @@ impl Reading {
 
     /// What starts the worker in this directory. `Err` says what is missing.
     pub fn manifest(&self, directory: &Path) -> Result<Manifest, String> {
-        let language = ["kind", "language"].iter().find_map(|key| self.text(&["runtime", key])).or_else(|| self.text(&["language"]));
+        let language = ["kind", "language"]
+            .iter()
+            .find_map(|key| self.text(&["runtime", key]))
+            .or_else(|| self.text(&["language"]));
         let manager = self.text(&["runtime", "package_manager"]).or_else(|| self.text(&["package_manager"]));
         let entry = self.text(&["runtime", "entry"]).or_else(|| self.text(&["entry"]));
         let inferred = match &language {
@@ -206,9 +222,8 @@ fn is_python(directory: &Path) -> bool {
 
 /// The commands for a language and its package manager (MW-8).
 fn infer(language: &str, manager: Option<&str>, entry: Option<&str>, directory: &Path) -> Result<Manifest, String> {
-    let commands = |install: &str, start: String| {
-        Ok(Manifest { install: Some(install.to_owned()), start, ..Manifest::default() })
-    };
+    let commands =
+        |install: &str, start: String| Ok(Manifest { install: Some(install.to_owned()), start, ..Manifest::default() });
     let needs_entry = || entry.map(quoted).ok_or_else(|| format!("runtime.entry is missing for {language}"));
     match (language, manager) {
         ("bun", _) | ("typescript" | "javascript", Some("bun")) => {
@@ -236,7 +251,11 @@ fn infer(language: &str, manager: Option<&str>, entry: Option<&str>, directory: 
 /// A word the shell takes as one.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '@' | '+' | '=' | ',');
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 fn must_be_mapping(section: &str, value: &Value) -> String {
@@ -268,10 +287,7 @@ mod tests {
         assert_eq!(parse("", "m").unwrap_err(), "m is empty; at least name and scripts.start are required");
         assert_eq!(parse("[1]", "m").unwrap_err(), "m: expected a mapping at the top level, got a list");
         let reading = parse("name: x\nruntime: python\nfoo: 1\nscript: {}", "m").unwrap();
-        assert_eq!(
-            reading.shape,
-            ["'runtime' must be a mapping of indented 'key: value' fields, got a string"]
-        );
+        assert_eq!(reading.shape, ["'runtime' must be a mapping of indented 'key: value' fields, got a string"]);
         assert_eq!(reading.unknown, ["foo", "script"]);
         assert_eq!(parse("name: x\ndependencies: {x: '1'}", "m").unwrap().shape.len(), 1);
         assert!(manifest("name: x").unwrap_err().starts_with("no start command"));

@@ -177,6 +177,19 @@ impl Processes {
         revived
     }
 
+    /// How many of these have ended, so that the next [`Processes::apply`] starts them again (CFG-82).
+    pub fn dead(&self, names: &[String]) -> usize {
+        let supervisor = self.supervisor.clone();
+        let list = crate::processes::wait(async move { supervisor.list().await });
+        let external = |name: &str| crate::config::BuiltIn::by_name(name.split('#').next().unwrap_or(name)).is_none();
+        let dead =
+            list.iter().filter(|(name, status)| names.contains(name) && external(name) && status.phase.is_dead());
+        dead.inspect(|(name, _)| {
+            tracing::warn!("reload: tracked worker is dead, promoting to CHANGED for restart: {name}");
+        })
+        .count()
+    }
+
     /// Stops everything within `grace`, as the engine stops.
     pub fn stop(&self, grace: Duration) {
         let supervisor = self.supervisor.clone();
@@ -201,9 +214,8 @@ impl Processes {
         let (name, fingerprint) = (worker.id.clone(), format!("{shape:?}"));
         let held = self.context.place.stopped(&name).exists();
         let (worker, context) = (Arc::new(worker.clone()), self.context.clone());
-        let task: Task =
-            Arc::new(move |control| Box::pin(run::run(worker.clone(), context.clone(), control)));
-        Entry { name, fingerprint, task, held }
+        let task: Task = Arc::new(move |control| Box::pin(run::run(worker.clone(), context.clone(), control)));
+        Entry { name, fingerprint, task, held, revives: true }
     }
 }
 

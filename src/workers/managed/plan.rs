@@ -1,8 +1,8 @@
 //! What is run for a managed worker, in which directory and environment.
 
+use super::Context;
 use super::manifest::{self, Manifest, quoted};
 use super::place::{Place, hex, project_hash};
-use super::Context;
 use crate::config::{Restart, Watch, Worker, WorkerKind};
 use crate::processes::session::Launch;
 use serde_json::Value;
@@ -12,18 +12,73 @@ use std::path::{Path, PathBuf};
 
 /// Files that say what a project depends on (MW-25).
 pub const DEPENDENCY_FILES: [&str; 20] = [
-    "package.json", "package-lock.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb", "npm-shrinkwrap.json",
-    "requirements.txt", "pyproject.toml", "poetry.lock", "Pipfile", "Pipfile.lock", "uv.lock", "Cargo.toml",
-    "Cargo.lock", "go.mod", "go.sum", "Gemfile", "Gemfile.lock", "setup.py",
+    "package.json",
+    "package-lock.json",
+    "pnpm-lock.yaml",
+    "yarn.lock",
+    "bun.lock",
+    "bun.lockb",
+    "npm-shrinkwrap.json",
+    "requirements.txt",
+    "pyproject.toml",
+    "poetry.lock",
+    "Pipfile",
+    "Pipfile.lock",
+    "uv.lock",
+    "Cargo.toml",
+    "Cargo.lock",
+    "go.mod",
+    "go.sum",
+    "Gemfile",
+    "Gemfile.lock",
+    "setup.py",
 ];
 
 /// Directories that hold no sources (MW-32).
 const IGNORED: [&str; 43] = [
-    "node_modules", ".pnpm-store", ".parcel-cache", ".turbo", ".next", ".nuxt", ".svelte-kit", "target", ".venv",
-    "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox", "vendor", ".bundle", ".gradle",
-    ".m2", "obj", ".nuget", "_build", "deps", "dist", "build", "out", "coverage", ".cache", ".git", ".svn", ".hg",
-    ".idea", ".vscode", ".DS_Store", ".iii", "logs", ".eggs", ".nyc_output", ".yarn", ".direnv", ".terraform",
-    ".serverless", "tmp",
+    "node_modules",
+    ".pnpm-store",
+    ".parcel-cache",
+    ".turbo",
+    ".next",
+    ".nuxt",
+    ".svelte-kit",
+    "target",
+    ".venv",
+    "venv",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".tox",
+    "vendor",
+    ".bundle",
+    ".gradle",
+    ".m2",
+    "obj",
+    ".nuget",
+    "_build",
+    "deps",
+    "dist",
+    "build",
+    "out",
+    "coverage",
+    ".cache",
+    ".git",
+    ".svn",
+    ".hg",
+    ".idea",
+    ".vscode",
+    ".DS_Store",
+    ".iii",
+    "logs",
+    ".eggs",
+    ".nyc_output",
+    ".yarn",
+    ".direnv",
+    ".terraform",
+    ".serverless",
+    "tmp",
 ];
 
 /// Words in a start command that mean it restarts itself.
@@ -136,7 +191,8 @@ fn project(worker: &Worker, directory: &Path, context: &Context) -> Result<Plan,
         directory: directory.to_owned(),
         command,
     });
-    let watches_itself = manifest.start.split(|c: char| c.is_whitespace() || c == '\'' || c == '"').any(|word| WATCHERS.contains(&word));
+    let watches_itself =
+        manifest.start.split(|c: char| c.is_whitespace() || c == '\'' || c == '"').any(|word| WATCHERS.contains(&word));
     let restarts_on_change = match worker.watch {
         Watch::Always => true,
         Watch::Never => false,
@@ -207,8 +263,7 @@ fn project_environment(
     context: &Context,
 ) -> Vec<(String, OsString)> {
     let settable = manifest.env.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str()));
-    let mut environment: Vec<(String, OsString)> =
-        settable.map(|(name, value)| (name.clone(), value.into())).collect();
+    let mut environment: Vec<(String, OsString)> = settable.map(|(name, value)| (name.clone(), value.into())).collect();
     environment.extend(flattened(&worker.config).into_iter().map(|(name, value)| (name, value.into())));
     environment.extend(context.worker_environment(&worker.id));
     let mut first = Vec::new();

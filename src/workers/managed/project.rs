@@ -257,11 +257,14 @@ pub fn remove(config: &Path, name: &str) -> Result<bool, OpError> {
 /// Forgets what was prepared for a worker; returns how many bytes that were.
 pub fn clear(place: &Place, name: &str) -> u64 {
     let directories = [place.managed(name), place.logs(name)];
-    directories.iter().map(|directory| {
-        let bytes = size(directory);
-        let _ = fs::remove_dir_all(directory);
-        bytes
-    }).sum()
+    directories
+        .iter()
+        .map(|directory| {
+            let bytes = size(directory);
+            let _ = fs::remove_dir_all(directory);
+            bytes
+        })
+        .sum()
 }
 
 fn size(path: &Path) -> u64 {

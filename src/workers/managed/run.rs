@@ -144,8 +144,7 @@ impl Runner {
             return Ok(None);
         }
         let managed = self.context.place.managed(&self.worker.id);
-        std::fs::create_dir_all(&managed)
-            .map_err(|error| format!("cannot create '{}': {error}", managed.display()))?;
+        std::fs::create_dir_all(&managed).map_err(|error| format!("cannot create '{}': {error}", managed.display()))?;
         let started = Instant::now();
         tracing::info!("worker '{}': installing", self.worker.id);
         let mut session = self.start(&install.launch, true).map_err(|error| format!("install: {error}"))?;

@@ -19,6 +19,9 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Its name. It is there without being listed.
+pub const NAME: &str = "iii-worker-ops";
+
 /// What happened to a worker, for triggers of type `worker` (MW-63).
 #[derive(Debug)]
 struct Happening(Value);
@@ -34,7 +37,7 @@ pub fn definition(processes: Processes) -> Definition {
         ..Function::new(function.id, function.description, Home::First)
     });
     Definition {
-        name: "iii-worker-ops".into(),
+        name: NAME.into(),
         description: "Adds, starts, stops and shows worker processes.".into(),
         functions: functions.collect(),
         trigger_types: vec![TriggerType::new("worker", "Something happened to a managed worker.", |binding| {
@@ -129,9 +132,9 @@ impl WorkerOps {
     fn fire(&self, happening: &Value, host: &mut dyn Host) {
         let data = happening.to_string();
         let wants = |config: &Value| {
-            [("operations", "operation"), ("stages", "stage"), ("workers", "worker")]
-                .iter()
-                .all(|(filter, member)| config[filter].as_array().is_none_or(|words| words.contains(&happening[member])))
+            [("operations", "operation"), ("stages", "stage"), ("workers", "worker")].iter().all(|(filter, member)| {
+                config[filter].as_array().is_none_or(|words| words.contains(&happening[member]))
+            })
         };
         for (trigger, _) in self.triggers.iter().filter(|(_, config)| wants(config)) {
             let call = OutgoingCall {

@@ -174,7 +174,9 @@ impl Operations<'_> {
         let (name, status, waits) = match &added {
             Added::BuiltIn { name, again } => (name, if *again { "already_current" } else { "installed" }, false),
             Added::Mandatory { name } => (name, "already_current", false),
-            Added::Local { project, replaced } => (&project.name, if *replaced { "replaced" } else { "installed" }, true),
+            Added::Local { project, replaced } => {
+                (&project.name, if *replaced { "replaced" } else { "installed" }, true)
+            }
             Added::Image { name } => (name, "installed", true),
         };
         self.reconcile().await?;
@@ -262,7 +264,10 @@ impl Operations<'_> {
         while Instant::now() < deadline {
             match self.processes.supervisor().status(name).await {
                 Some(status) if status.phase == Phase::Failed => {
-                    return Err(OpError::new("W160", status.reason.unwrap_or_else(|| "it cannot be started".to_owned())));
+                    return Err(OpError::new(
+                        "W160",
+                        status.reason.unwrap_or_else(|| "it cannot be started".to_owned()),
+                    ));
                 }
                 Some(status) if status.phase != Phase::Queued => return Ok(()),
                 _ => sleep(Duration::from_millis(20)).await,
@@ -276,7 +281,9 @@ impl Operations<'_> {
         consent("stop", input)?;
         let known = self.known(&name).await?;
         if known.built_in.is_some() && known.status.is_none() {
-            let text = format!("Cannot stop '{name}': config workers run inside the engine and cannot be stopped individually");
+            let text = format!(
+                "Cannot stop '{name}': config workers run inside the engine and cannot be stopped individually"
+            );
             return Err(OpError::new("W105", text));
         }
         if known.status.is_none() {
@@ -306,8 +313,11 @@ impl Operations<'_> {
         let list = self.processes.supervisor().list().await;
         let declared = config.workers.iter().filter(|worker| worker.declared).map(|worker| worker.id.clone());
         let mut names: Vec<String> = declared.collect();
-        let orphans: Vec<String> =
-            list.iter().filter(|(name, status)| status.pid.is_some() && !names.contains(name)).map(|(name, _)| name.clone()).collect();
+        let orphans: Vec<String> = list
+            .iter()
+            .filter(|(name, status)| status.pid.is_some() && !names.contains(name))
+            .map(|(name, _)| name.clone())
+            .collect();
         names.extend(orphans);
         let rows = names.iter().filter_map(|name| {
             let known = known(name, &config, &list, &connected);
@@ -379,7 +389,13 @@ impl Operations<'_> {
     async fn clear(&self, input: &Value) -> Answer {
         consent("clear", input)?;
         let names = match input["all"].as_bool() {
-            Some(true) => self.config()?.workers.iter().filter(|worker| worker.built_in().is_none()).map(|worker| worker.id.clone()).collect(),
+            Some(true) => self
+                .config()?
+                .workers
+                .iter()
+                .filter(|worker| worker.built_in().is_none())
+                .map(|worker| worker.id.clone())
+                .collect(),
             _ => words(&input["names"])?,
         };
         let mut bytes = 0;
@@ -396,7 +412,8 @@ impl Operations<'_> {
 
 fn known(name: &str, config: &config::Config, list: &[(String, Status)], connected: &[Connected]) -> Known {
     let canonical = BuiltIn::by_name(name).map(BuiltIn::name);
-    let worker = config.workers.iter().find(|worker| worker.id == name || Some(worker.id.as_str()) == canonical).cloned();
+    let worker =
+        config.workers.iter().find(|worker| worker.id == name || Some(worker.id.as_str()) == canonical).cloned();
     let built_in = worker.as_ref().and_then(Worker::built_in).or_else(|| BuiltIn::by_name(name));
     let id = worker.as_ref().map_or(name, |worker| worker.id.as_str());
     let status = list.iter().find(|(listed, _)| listed == id).map(|(_, status)| status.clone());
@@ -418,7 +435,9 @@ fn source(source: &Value) -> Result<Source, OpError> {
         Some("registry") => text("name").map(Source::Name),
         _ => None,
     };
-    found.ok_or_else(|| OpError::new("W101", "source must be {kind: local, path} or {kind: oci, reference} or {kind: registry, name}"))
+    found.ok_or_else(|| {
+        OpError::new("W101", "source must be {kind: local, path} or {kind: oci, reference} or {kind: registry, name}")
+    })
 }
 
 fn name(input: &Value) -> Result<String, OpError> {

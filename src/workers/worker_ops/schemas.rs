@@ -23,7 +23,8 @@ const CONSENT: &str = r#"{"type":"object","required":["name"],"properties":{"nam
 const NAMES: &str = r#"{"type":"object","properties":{"names":{"type":"array","items":{"type":"string"}},"all":{"type":"boolean"},"yes":{"type":"boolean"}}}"#;
 const ADD: &str = r#"{"type":"object","required":["source"],"properties":{"source":{"type":"object","required":["kind"],"properties":{"kind":{"enum":["registry","oci","local"]},"name":{"type":"string"},"version":{"type":"string"},"reference":{"type":"string"},"path":{"type":"string"}}},"force":{"type":"boolean"},"reset_config":{"type":"boolean"},"yes":{"type":"boolean"},"wait":{"type":"boolean"}}}"#;
 const LIST: &str = r#"{"type":"object","properties":{"running_only":{"type":"boolean"}}}"#;
-const START: &str = r#"{"type":"object","required":["name"],"properties":{"name":{"type":"string"},"wait":{"type":"boolean"}}}"#;
+const START: &str =
+    r#"{"type":"object","required":["name"],"properties":{"name":{"type":"string"},"wait":{"type":"boolean"}}}"#;
 const LOGS: &str = r#"{"type":"object","required":["name"],"properties":{"name":{"type":"string"},"tail":{"type":"integer","minimum":0,"maximum":1000},"raw":{"type":"boolean"}}}"#;
 const VALIDATE: &str = r#"{"type":"object","properties":{"manifest":{"type":"string"},"path":{"type":"string"}}}"#;
 const OBJECT: &str = r#"{"type":"object"}"#;
