@@ -1,7 +1,10 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+mod exec;
 mod http;
 pub mod http_functions;
+pub mod managed;
+pub mod worker_ops;
 
 use crate::config::settings::{HttpFunctionsSettings, HttpSettings, WorkerSettings};
 use crate::config::{Config, Worker, WorkerKind, listeners};
@@ -10,8 +13,8 @@ use iii_shards::settings::ListenerSettings;
 
 /// The definitions of all configured built-in workers with the names of their entries, in their order. `Err` is one
 /// line that says which worker cannot be made and what to do.
-pub fn definitions(config: &Config) -> Result<Vec<(String, Definition)>, String> {
-    let mut definitions = Vec::new();
+pub fn definitions(config: &Config, processes: &managed::Processes) -> Result<Vec<(String, Definition)>, String> {
+    let mut definitions = vec![(worker_ops::NAME.to_owned(), worker_ops::definition(processes.clone()))];
     for worker in &config.workers {
         if let Some(definition) =
             define(worker).map_err(|cause| format!("failed to create worker '{}': {cause}", worker.id))?
