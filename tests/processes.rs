@@ -1,6 +1,8 @@
 //! Processes the engine starts: `iii-exec`, managed workers, `iii worker`. They start, restart, stop as a whole, and never
 //! outlive the engine.
 
+#![allow(clippy::disallowed_methods, reason = "no shard runs in a test's threads")]
+
 mod support;
 
 use std::fs;
@@ -103,7 +105,7 @@ fn exec_runs_its_commands_in_order() {
     let engine = scratch.engine(
         "  - name: iii-exec\n    config:\n      exec:\n        - echo one >> @log\n        - 'echo two $III_URL >> @log'\n        \
          - 'echo $$ $(cut -d\" \" -f5,6 /proc/$$/stat) >> @log; exec sleep 600'\n  \
-         - name: exec\n    config: {exec: ['echo a >> @other', 'false', 'echo c >> @other']}\n",
+         - name: iii-exec\n    config: {exec: ['echo a >> @other', 'false', 'echo c >> @other']}\n",
     );
     let lines = scratch.lines("log", 3);
     assert_eq!(lines[0], "one");
@@ -149,7 +151,7 @@ fn exec_restarts_a_command_that_fails() {
     let mut scratch = Scratch::new("restart");
     let _engine = scratch.engine(
         "  - name: iii-exec\n    config: {exec: ['echo x >> @always; exit 3'], restart: on-failure}\n  \
-         - name: exec\n    config: {exec: ['echo x >> @never; exit 3']}\n",
+         - name: iii-exec\n    config: {exec: ['echo x >> @never; exit 3']}\n",
     );
     scratch.lines("always", 2);
     assert_eq!(scratch.lines("never", 1).len(), 1);
@@ -233,7 +235,7 @@ fn a_local_worker_is_installed_and_started() {
     // A second start does not install again; a changed dependency file does.
     assert_eq!(scratch.worker(&engine, &["restart", "plain", "--no-wait"]).0, 0);
     assert_eq!(scratch.read("installed"), "x\n");
-    scratch.write("plain/requirements.txt", "");
+    scratch.write("plain/package.json", "{}");
     eventually("another install", || (scratch.read("installed") == "x\nx\n").then_some(()));
 }
 

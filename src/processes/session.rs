@@ -82,6 +82,9 @@ impl Session {
             if rustix::process::getppid() != Some(engine) {
                 return Err(std::io::ErrorKind::BrokenPipe.into());
             }
+            // Whatever the engine and its libraries have open stays theirs. An old kernel does not know the call.
+            // SAFETY: it sets a flag on descriptors and touches no memory.
+            unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
             if let Some(lifeline) = &lifeline {
                 rustix::io::fcntl_setfd(lifeline.as_fd(), rustix::io::FdFlags::empty())?;
             }

@@ -1,5 +1,7 @@
 //! `iii worker status`, and the block of lines that shows how a worker comes up (MW-48).
 
+#![allow(clippy::disallowed_methods, reason = "a command of its own, which may sleep; no shard runs here")]
+
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 

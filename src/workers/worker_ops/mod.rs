@@ -41,9 +41,11 @@ pub fn definition(processes: Processes) -> Definition {
         description: "Adds, starts, stops and shows worker processes.".into(),
         functions: functions.collect(),
         trigger_types: vec![TriggerType::new("worker", "Something happened to a managed worker.", |binding| {
-            serde_json::from_slice::<Value>(&binding.config)
-                .map_err(|error| error.to_string())
-                .and_then(|config| filter_problem(&config).map_or(Ok(()), Err))
+            let config: Value = match &*binding.config {
+                [] => Value::Null,
+                bytes => serde_json::from_slice(bytes).map_err(|error| error.to_string())?,
+            };
+            filter_problem(&config).map_or(Ok(()), Err)
         })],
         listeners: Vec::new(),
         factory: Arc::new(move |host| {
