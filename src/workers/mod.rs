@@ -1,5 +1,9 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+pub mod cron;
+pub mod pubsub;
+mod redis;
+
 use crate::config::{Config, WorkerKind, settings::WorkerSettings};
 use iii_shards::builtin::Definition;
 
@@ -16,9 +20,9 @@ pub fn definitions(config: &Config) -> Result<Vec<Definition>, String> {
 }
 
 fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {
-    // One arm per worker: `WorkerSettings::Queue(settings) => queue::definition(settings).map(Some)`.
-    #[allow(clippy::match_single_binding, reason = "arms come with the workers")]
     match settings {
+        WorkerSettings::Cron(settings) => cron::definition(settings).map(Some),
+        WorkerSettings::PubSub(settings) => pubsub::definition(settings).map(Some),
         _ => Ok(None),
     }
 }
