@@ -115,12 +115,6 @@ impl Link {
         }
     }
 
-    /// Asks the server for a sign of life.
-    pub async fn ping(&self) -> Result<(), String> {
-        let answer = async |mut connection| redis::cmd("PING").query_async::<String>(&mut connection).await;
-        self.run(answer).await.map(drop)
-    }
-
     /// Gives the connection up: something else has found the server gone.
     pub async fn reset(&self) {
         self.shared.state.lock().await.connection = None;

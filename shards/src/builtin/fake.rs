@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_types, reason = "no shard runs in a test's threads")]
 
 use super::{BuiltInId, Call, CallId, Failure, Host, Mailbox, Outcome, OutgoingCall, Post, SocketId, Token};
-use crate::ids::ShardId;
+use crate::ids::{ConnectionId, ShardId};
 use crate::shard::Now;
 use std::any::Any;
 use std::collections::HashMap;
@@ -28,6 +28,8 @@ pub struct Made {
     pub traceparent: Option<String>,
     /// Baggage.
     pub baggage: Option<String>,
+    /// Connection that was preferred.
+    pub prefer: Option<ConnectionId>,
     /// Limit in milliseconds.
     pub timeout_ms: Option<u64>,
 }
@@ -129,6 +131,7 @@ impl FakeHost {
             metadata: call.metadata.map(text),
             traceparent: call.traceparent.map(str::to_owned),
             baggage: call.baggage.map(str::to_owned),
+            prefer: call.prefer,
             timeout_ms: call.timeout_ms,
         });
     }

@@ -1,7 +1,7 @@
 //! What a built-in worker may ask of its shard.
 
 use super::{BuiltInId, CallId, SocketId, Token};
-use crate::ids::ShardId;
+use crate::ids::{ConnectionId, ShardId};
 use crate::shard::Now;
 use std::any::Any;
 use std::borrow::Cow;
@@ -42,6 +42,8 @@ pub struct OutgoingCall<'a> {
     pub traceparent: Option<&'a str>,
     /// W3C baggage, without the engine's own entries.
     pub baggage: Option<&'a str>,
+    /// Connection that runs it if it provides the function; otherwise any provider does.
+    pub prefer: Option<ConnectionId>,
     /// Milliseconds after which the call ends with `invocation_timeout`; `None` = the engine's limit.
     pub timeout_ms: Option<u64>,
 }
@@ -56,6 +58,7 @@ impl<'a> OutgoingCall<'a> {
             metadata: None,
             traceparent: None,
             baggage: None,
+            prefer: None,
             timeout_ms: None,
         }
     }
@@ -86,7 +89,7 @@ pub trait Host {
 
     // === calls ===
 
-    /// Ends a call of one of the worker's functions.
+    /// Ends a call of one of the worker's functions. An empty result means none: the caller's frame has no such member.
     fn answer(&mut self, call: CallId, outcome: Result<&[u8], &Failure>);
 
     /// Calls a function; its end comes through [`super::BuiltIn::answer`], a missing function too.

@@ -143,13 +143,6 @@ impl Jobs {
         }
     }
 
-    /// All triggers.
-    pub fn drain(&mut self) -> Vec<Plan> {
-        self.by_trigger.clear();
-        self.agenda.clear();
-        self.jobs.drain().flat_map(|(_, job)| job.triggers.into_values()).collect()
-    }
-
     fn arm(&mut self, identity: Uuid, clock: &Clock, now_s: i64) {
         let Some(job) = self.jobs.get_mut(&identity) else { return };
         let Some(plan) = job.triggers.values().next() else { return };

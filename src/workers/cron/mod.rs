@@ -90,9 +90,6 @@ struct Running {
     _held: Option<Held>,
 }
 
-/// Told to the instance when another adapter is ready.
-struct NewLocks(Option<Locks>);
-
 impl Cron {
     fn new(settings: CronSettings, locks: Option<Locks>, host: &mut dyn Host) -> Cron {
         let jobs = Jobs::new(settings.dedupe_replicas);
@@ -263,37 +260,13 @@ impl BuiltIn for Cron {
     }
 
     fn message(&mut self, message: Box<dyn Any + Send>, host: &mut dyn Host) {
-        match message.downcast::<LockAnswer>() {
-            Ok(answer) => self.locked(*answer, host),
-            Err(message) => {
-                if let Ok(locks) = message.downcast::<NewLocks>() {
-                    self.locks = locks.0;
-                }
-            }
+        if let Ok(answer) = message.downcast::<LockAnswer>() {
+            self.locked(*answer, host);
         }
     }
 
     fn timer(&mut self, host: &mut dyn Host) {
         self.look(host);
-    }
-
-    fn reload(&mut self, settings: &dyn Any, host: &mut dyn Host) {
-        let Some(settings) = settings.downcast_ref::<CronSettings>().cloned() else { return };
-        if settings.adapter != self.settings.adapter {
-            change_adapter(&settings.adapter, host);
-        }
-        let plans = self.jobs.drain();
-        self.jobs = Jobs::new(settings.dedupe_replicas);
-        self.runs.clear();
-        self.settings = settings;
-        for plan in plans {
-            // Numbers of weekdays may mean something else now.
-            let Ok(plan) = Plan::read(plan.target.binding, self.settings.weekday_numbering) else { continue };
-            if self.settings.enabled {
-                self.add(plan, host);
-            }
-        }
-        self.set_timer(host);
     }
 
     fn stop(&mut self, _: &mut dyn Host) {
@@ -317,26 +290,6 @@ impl Cron {
         match ticks.is_empty() {
             true => tracing::warn!("Cron job {id} never fires: no time to come matches '{}'", plan.text),
             false => tracing::info!("Cron job {id} fires next at {}{weekdays}", ticks.join(", ")),
-        }
-    }
-}
-
-/// Makes another adapter ready; until then, and if that fails, the old one stays (CRON-50).
-fn change_adapter(adapter: &CronAdapter, host: &dyn Host) {
-    let mailbox = host.mailbox();
-    match adapter.clone() {
-        CronAdapter::Kv(_) => mailbox.post(Box::new(NewLocks(None))),
-        CronAdapter::Redis(settings) => {
-            crate::egress::spawn(async move {
-                let ready = match Link::open(&settings.redis_url) {
-                    Ok(link) => link.ping().await.map(|()| link),
-                    Err(error) => Err(error),
-                };
-                match ready {
-                    Ok(link) => mailbox.post(Box::new(NewLocks(Some(shared_locks(&settings, link))))),
-                    Err(error) => tracing::error!("iii-cron keeps its adapter: {error}"),
-                }
-            });
         }
     }
 }

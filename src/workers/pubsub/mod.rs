@@ -93,9 +93,6 @@ struct PubSub {
     failures: Failures,
 }
 
-/// Told to the instance when another adapter is ready.
-struct NewBus(Option<Bus>);
-
 /// Failed deliveries since the last log line.
 #[derive(Default)]
 struct Failures {
@@ -159,6 +156,8 @@ impl PubSub {
         let run =
             Run { traceparent: envelope.traceparent, baggage: envelope.baggage, ordered: true, ..Run::new(&data) };
         for target in targets.values() {
+            // Replicas of a worker get each event once (PUBSUB-DB-4).
+            let run = Run { prefer: target.binding.registrant, ..run.clone() };
             self.firing.fire(host, target, &run, target.clone());
         }
         self.take_ended(host);
@@ -238,69 +237,13 @@ impl BuiltIn for PubSub {
             Ok(event) => return event.open(|data, envelope| self.deliver(&event.topic, data, &envelope, host)),
             Err(message) => message,
         };
-        let message = match message.downcast::<Published>() {
-            Ok(published) => {
-                if let Some(call) = self.publishing.remove(&published.number) {
-                    match published.outcome {
-                        Ok(()) => host.answer(call, Ok(b"")),
-                        Err(error) => host.answer(call, Err(&Failure::new("pubsub_unavailable", error))),
-                    }
-                }
-                return;
+        if let Ok(published) = message.downcast::<Published>()
+            && let Some(call) = self.publishing.remove(&published.number)
+        {
+            match published.outcome {
+                Ok(()) => host.answer(call, Ok(b"")),
+                Err(error) => host.answer(call, Err(&Failure::new("pubsub_unavailable", error))),
             }
-            Err(message) => message,
-        };
-        if let Ok(bus) = message.downcast::<NewBus>() {
-            self.change_bus(bus.0, host);
-        }
-    }
-
-    fn reload(&mut self, settings: &dyn Any, host: &mut dyn Host) {
-        let Some(settings) = settings.downcast_ref::<PubSubSettings>().cloned() else { return };
-        if settings.adapter != self.settings.adapter {
-            change_adapter(&settings.adapter, host);
-        }
-        self.settings = settings;
-        let topics = std::mem::take(&mut self.topics);
-        let again = |targets: BTreeMap<_, Rc<Target>>| {
-            targets.into_iter().map(|(id, target)| (id, self.target(target.binding.clone()))).collect()
-        };
-        self.topics = topics.into_iter().map(|(topic, targets)| (topic, again(targets))).collect();
-    }
-}
-
-impl PubSub {
-    /// The new way first, so that no event falls between the two; one may come twice (PUBSUB-50).
-    fn change_bus(&mut self, bus: Option<Bus>, host: &dyn Host) {
-        if let Some(bus) = &bus {
-            for topic in self.topics.keys() {
-                bus.subscribe(topic, host.mailbox());
-            }
-        }
-        if let Some(old) = std::mem::replace(&mut self.bus, bus) {
-            for topic in self.topics.keys() {
-                old.unsubscribe(topic);
-            }
-        }
-    }
-}
-
-/// Makes another adapter ready; until then, and if that fails, the old one stays.
-fn change_adapter(adapter: &PubSubAdapter, host: &dyn Host) {
-    let mailbox = host.mailbox();
-    match adapter.clone() {
-        PubSubAdapter::Local(_) => mailbox.post(Box::new(NewBus(None))),
-        PubSubAdapter::Redis(settings) => {
-            crate::egress::spawn(async move {
-                let ready = match Link::open(&settings.redis_url) {
-                    Ok(link) => link.ping().await.map(|()| link),
-                    Err(error) => Err(error),
-                };
-                match ready {
-                    Ok(link) => mailbox.post(Box::new(NewBus(Some(Bus::start(&settings, link))))),
-                    Err(error) => tracing::error!("iii-pubsub keeps its adapter: {error}"),
-                }
-            });
         }
     }
 }
