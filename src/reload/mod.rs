@@ -97,6 +97,11 @@ impl Reloader {
             |names: &[Option<String>], name: &str| names.iter().position(|known| known.as_deref() == Some(name));
         for name in &diff.removed {
             if let Some(number) = known(&names, name) {
+                if name == workers::http_functions::NAME {
+                    // It is there without being listed, too.
+                    staged.definitions.push((name.clone(), workers::default_http_functions().map(Some)?));
+                    continue;
+                }
                 names[number] = None;
                 built_ins.push((BuiltInId(number as u16), None));
             }

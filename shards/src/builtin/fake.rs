@@ -108,6 +108,7 @@ impl FakeHost {
             metadata: None,
             traceparent: None,
             baggage: None,
+            endpoint: None,
         }
     }
 

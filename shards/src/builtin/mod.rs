@@ -27,6 +27,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Name of the built-in worker that runs functions which are HTTP endpoints.
+pub const HTTP_FUNCTIONS_WORKER: &str = "iii-http-functions";
+
 /// One of the built-in workers of this engine: its place in the list the engine was started with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BuiltInId(pub u16);
@@ -70,6 +73,8 @@ pub struct Call {
     pub traceparent: Option<String>,
     /// W3C baggage of the caller.
     pub baggage: Option<String>,
+    /// Where the function really is, if a worker has registered it as an HTTP endpoint: one JSON value, as sent.
+    pub endpoint: Option<Rc<[u8]>>,
 }
 
 /// How a call ended: its result as one JSON value, or what went wrong.

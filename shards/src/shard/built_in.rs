@@ -9,7 +9,8 @@ use super::calls::Refusal;
 use super::mesh::{Call, RingMessage};
 use super::{Now, Shard, SocketCommand};
 use crate::builtin::{
-    self, BuiltIn, BuiltInId, CallId, Change, Definition, Failure, Home, Host, Mailbox, OutgoingCall, Post,
+    self, BuiltIn, BuiltInId, CallId, Change, Definition, Failure, HTTP_FUNCTIONS_WORKER, Home, Host, Mailbox,
+    OutgoingCall, Post,
 };
 use crate::builtin::{Outcome as CallOutcome, SocketId, Token};
 use crate::connection::worker::{InFlight, Pending, Worker};
@@ -118,6 +119,9 @@ impl Shard {
     /// Makes an instance of a worker's definition and leads calls of its functions there.
     fn set_up(&mut self, id: BuiltInId) {
         let definition = self.built_ins[usize::from(id.0)].definition.clone();
+        if definition.name == HTTP_FUNCTIONS_WORKER {
+            self.http_functions = Some(id);
+        }
         for (function, what) in definition.functions.iter().enumerate() {
             let hash = self.hasher.hash(&what.id);
             let route = self.routes.entry(hash, DEFAULT_NAMESPACE, &what.id).clone();
@@ -170,6 +174,9 @@ impl Shard {
         let instance = self.built_ins.get_mut(usize::from(id.0))?;
         instance.worker = None;
         instance.inbox.clear();
+        if self.http_functions == Some(id) {
+            self.http_functions = None;
+        }
         instance.wake_at = None;
         self.built_ins_ready.retain(|ready| *ready != id);
         let definition = self.built_ins[usize::from(id.0)].definition.clone();
@@ -354,6 +361,10 @@ impl Shard {
 
     /// Puts a call into an instance's inbox. Returns whether there is such an instance.
     pub(super) fn deliver_built_in(&mut self, provider: ProviderId, call: &Call<'_>) -> bool {
+        self.deliver_to_instance(provider, call, None)
+    }
+
+    fn deliver_to_instance(&mut self, provider: ProviderId, call: &Call<'_>, endpoint: Option<Rc<[u8]>>) -> bool {
         let Some(id) = provider.connection.as_built_in() else { return false };
         let invoke = &call.invoke;
         // Its inbox is not read while it runs, but it is there.
@@ -387,9 +398,20 @@ impl Shard {
             metadata: invoke.metadata.map(<[u8]>::to_vec),
             traceparent: invoke.traceparent.map(str::to_owned),
             baggage: invoke.baggage.map(str::to_owned),
+            endpoint,
         };
         self.tell(id, Event::Call(call));
         true
+    }
+
+    /// Has a call run by an HTTP endpoint instead of the worker that registered it. Returns whether somebody can.
+    pub(super) fn deliver_to_endpoint(&mut self, call: &Call<'_>, endpoint: Rc<[u8]>) -> bool {
+        let Some(worker) = self.http_functions else { return false };
+        let connection = ConnectionId::built_in(self.id, worker);
+        // The endpoint is outside: who called is not its business.
+        let data = Payload { json: call.invoke.data.json, caller: None };
+        let call = Call { invoke: Invoke { data, ..call.invoke }, ..*call };
+        self.deliver_to_instance(ProviderId { connection, registration: 0 }, &call, Some(endpoint))
     }
 
     /// A call that an instance made has ended.
@@ -555,7 +577,7 @@ impl Host for Seat<'_> {
         let Some(key) = call.key else { return };
         let id = ConnectionId::built_in(self.shard.id, call.worker);
         let outcome = match outcome {
-            Ok(result) => Outcome::Result((!result.is_empty()).then_some(result)),
+            Ok(result) => Outcome::Result(Some(result).filter(|result| !result.is_empty())),
             Err(failure) => Outcome::Error {
                 code: &failure.code,
                 message: &failure.message,
