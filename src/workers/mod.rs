@@ -1,9 +1,12 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+pub mod cron;
 mod exec;
 mod http;
 pub mod http_functions;
 pub mod managed;
+pub mod pubsub;
+mod redis;
 pub mod worker_ops;
 
 use crate::config::settings::{HttpFunctionsSettings, HttpSettings, WorkerSettings};
@@ -64,9 +67,10 @@ fn listener(name: &str, host: Option<&str>, port: u16) -> Result<ListenerSetting
 }
 
 fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {
-    // One arm per worker: `WorkerSettings::Queue(settings) => queue::definition(settings).map(Some)`.
     match settings {
         WorkerSettings::HttpFunctions(settings) => http_functions::definition(settings).map(Some),
+        WorkerSettings::Cron(settings) => cron::definition(settings).map(Some),
+        WorkerSettings::PubSub(settings) => pubsub::definition(settings).map(Some),
         _ => Ok(None),
     }
 }

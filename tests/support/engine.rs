@@ -184,6 +184,12 @@ impl EngineCommand {
         self
     }
 
+    /// Start with one more worker than usual: an entry of `workers`, as YAML or JSON on one line.
+    pub fn worker(mut self, entry: &str) -> Self {
+        self.config.get_or_insert_with(|| WORKERS_ONLY.to_owned()).push_str(&format!("  - {entry}\n"));
+        self
+    }
+
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self

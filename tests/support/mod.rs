@@ -8,6 +8,7 @@
 pub mod engine;
 pub mod http;
 pub mod ports;
+pub mod redis;
 pub mod sandbox;
 pub mod sdk;
 pub mod socket;
@@ -35,6 +36,14 @@ pub fn each_shard_count(body: impl Fn(&Engine)) {
     for shards in SHARD_COUNTS {
         eprintln!("--- shards: {shards}");
         body(&Engine::start(shards));
+    }
+}
+
+/// The same with one more worker, written as in a configuration file.
+pub fn each_shard_count_with(worker: &str, body: impl Fn(&Engine)) {
+    for shards in SHARD_COUNTS {
+        eprintln!("--- shards: {shards}");
+        body(&Engine::command(shards).worker(worker).start());
     }
 }
 

@@ -118,6 +118,12 @@ impl SdkWorker {
         assert_eq!(self.outcome(call), Ok(Value::Null), "a void call returns nothing");
     }
 
+    /// Binds one of this worker's functions to a trigger.
+    pub fn register_trigger(&mut self, kind: &str, function: &str, config: Value) {
+        let function_id = format!("{}::{function}", self.prefix);
+        self.command(json!({"trigger": {"type": kind, "function_id": function_id, "config": config}}));
+    }
+
     /// The result of a call, or `{code, message}` as the SDK reported it.
     pub fn outcome(&mut self, call: u64) -> Result<Value, Value> {
         let mut event = self.event("outcome", |event| event["call"] == call);

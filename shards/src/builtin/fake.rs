@@ -5,7 +5,7 @@
 use super::{BuiltInId, Call, CallId, Failure, Host, Mailbox, Outcome, OutgoingCall, Post, SocketId, Token};
 use crate::channel::table::ChannelTable;
 use crate::channel::{Amount, End, Holder, Leaving, Piece};
-use crate::ids::ShardId;
+use crate::ids::{ConnectionId, ShardId};
 use crate::limits::CHANNEL_BUFFER_DEFAULT;
 use crate::shard::Now;
 use crate::shard::channels::ChannelKey;
@@ -32,6 +32,8 @@ pub struct Made {
     pub traceparent: Option<String>,
     /// Baggage.
     pub baggage: Option<String>,
+    /// Connection that was preferred.
+    pub prefer: Option<ConnectionId>,
     /// Limit in milliseconds.
     pub timeout_ms: Option<u64>,
 }
@@ -137,6 +139,7 @@ impl FakeHost {
             metadata: call.metadata.map(text),
             traceparent: call.traceparent.map(str::to_owned),
             baggage: call.baggage.map(str::to_owned),
+            prefer: call.prefer,
             timeout_ms: call.timeout_ms,
         });
     }

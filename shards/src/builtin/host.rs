@@ -2,7 +2,7 @@
 
 use super::{BuiltInId, CallId, SocketId, Token};
 use crate::channel::{Amount, End, Leaving, Piece};
-use crate::ids::ShardId;
+use crate::ids::{ConnectionId, ShardId};
 use crate::shard::Now;
 use crate::shard::channels::ChannelKey;
 use std::any::Any;
@@ -44,6 +44,8 @@ pub struct OutgoingCall<'a> {
     pub traceparent: Option<&'a str>,
     /// W3C baggage, without the engine's own entries.
     pub baggage: Option<&'a str>,
+    /// Connection that runs it if it provides the function; otherwise any provider does.
+    pub prefer: Option<ConnectionId>,
     /// Milliseconds after which the call ends with `invocation_timeout`; `None` = the engine's limit.
     pub timeout_ms: Option<u64>,
 }
@@ -58,6 +60,7 @@ impl<'a> OutgoingCall<'a> {
             metadata: None,
             traceparent: None,
             baggage: None,
+            prefer: None,
             timeout_ms: None,
         }
     }

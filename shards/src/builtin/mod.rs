@@ -12,6 +12,7 @@ mod change;
 mod definition;
 #[cfg(any(test, feature = "sim"))]
 pub mod fake;
+pub mod firing;
 mod host;
 
 pub use change::Change;

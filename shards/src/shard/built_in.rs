@@ -474,6 +474,7 @@ impl Shard {
         let wire = Call {
             caller,
             retried: false,
+            prefer: call.prefer,
             namespace: call.namespace,
             invoke: Invoke {
                 invocation_id,

@@ -154,6 +154,7 @@ impl Shard {
         let call = Call {
             caller: id,
             retried: false,
+            prefer: None,
             namespace,
             invoke: Invoke {
                 invocation_id: tracked,
@@ -255,7 +256,7 @@ impl Shard {
             return held;
         }
         let tracked = call.invoke.invocation_id.filter(|_| call.caller != ConnectionId::ENGINE);
-        let Some(provider) = route.pick(tracked.is_some()) else {
+        let Some(provider) = route.pick(tracked.is_some(), call.prefer) else {
             let Some(to) = route.built_in() else { return self.resolve(route, call) };
             let instance = self.dispatch_built_in(to, call)?;
             if let Some(tracked) = tracked {
@@ -586,6 +587,7 @@ impl Shard {
         let call = Call {
             caller: ConnectionId::ENGINE,
             retried: false,
+            prefer: None,
             namespace,
             invoke: Invoke {
                 invocation_id: None,

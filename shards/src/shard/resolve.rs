@@ -96,7 +96,7 @@ impl Shard {
             self.counters.overloaded += 1;
             return Err(Refusal::new(codes::WORKER_OVERLOADED, "too many calls wait for this function's route"));
         }
-        let nobody = ProviderId { connection: ConnectionId::ENGINE, registration: 0 };
+        let nobody = ProviderId { connection: call.prefer.unwrap_or(ConnectionId::ENGINE), registration: 0 };
         let message = batch.invoke(nobody, call);
         batch.messages.push(RingMessage::Invoke(message));
         drop(batch);

@@ -74,6 +74,7 @@ impl Connection {
             metadata,
             traceparent: Some(pending.trace.as_str()),
             baggage: head.header("baggage").and_then(|baggage| std::str::from_utf8(baggage).ok()),
+            prefer: None,
             timeout_ms: None,
         });
         pending.call = Some(token);

@@ -1,5 +1,6 @@
 // A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
-// One JSON object per line, in: {call, function_id, payload, void}; out: {event: "handled" | "outcome", ...}.
+// One JSON object per line, in: {call, function_id, payload, void} or {trigger: {type, function_id, config}};
+// out: {event: "handled" | "outcome", ...}.
 import { createInterface } from 'node:readline'
 
 const { registerWorker, TriggerAction } = await import(process.env.III_SDK)
@@ -32,7 +33,8 @@ for (const [name, handler] of Object.entries(handlers)) {
 }
 
 createInterface({ input: process.stdin }).on('line', async (line) => {
-  const { call, function_id, payload, void: fireAndForget } = JSON.parse(line)
+  const { call, function_id, payload, void: fireAndForget, trigger } = JSON.parse(line)
+  if (trigger) return worker.registerTrigger(trigger)
   const action = fireAndForget ? TriggerAction.Void() : undefined
   try {
     const result = await worker.trigger({ function_id, payload, action })

@@ -1,6 +1,7 @@
 """A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
 
-One JSON object per line, in: {call, function_id, payload, void}; out: {event: "handled" | "outcome", ...}.
+One JSON object per line, in: {call, function_id, payload, void} or {trigger: {type, function_id, config}};
+out: {event: "handled" | "outcome", ...}.
 """
 
 import json
@@ -69,4 +70,8 @@ def make_call(command):
 
 
 for line in sys.stdin:
-    threading.Thread(target=make_call, args=(json.loads(line),), daemon=True).start()
+    command = json.loads(line)
+    if "trigger" in command:
+        worker.register_trigger(command["trigger"])
+    else:
+        threading.Thread(target=make_call, args=(command,), daemon=True).start()
