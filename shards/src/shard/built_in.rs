@@ -436,7 +436,7 @@ impl Host for Seat<'_> {
         let Some(key) = call.key else { return };
         let id = ConnectionId::built_in(self.shard.id, call.worker);
         let outcome = match outcome {
-            Ok(result) => Outcome::Result(Some(result)),
+            Ok(result) => Outcome::Result((!result.is_empty()).then_some(result)),
             Err(failure) => Outcome::Error {
                 code: &failure.code,
                 message: &failure.message,
