@@ -32,6 +32,7 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     }
     obey_signals(signals, engine.stop_handle())?;
     engine.join();
+    crate::store::close_all();
     tracing::warn!("Engine shutdown complete");
     Ok(())
 }
