@@ -14,7 +14,6 @@ const FORCED: i32 = 1;
 /// Runs the engine until a signal stops it. Errors are one line that says what to do.
 pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     let _logs = logging::start();
-    refuse_what_would_be_ignored(&settings)?;
     for note in &loaded.notes {
         logging::note(note);
     }
@@ -22,9 +21,21 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     // Signals first: one that arrives while the engine starts must not kill it half-way.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot handle signals: {error}"))?;
     let settings = Settings { trim_memory: crate::memory::trim, ..settings };
-    let engine = Engine::start(settings).map_err(|error| error.to_string())?;
-    for address in engine.addresses().iter().flatten() {
+    let built_ins = crate::workers::definitions(&loaded.config)?;
+    let own_listeners = settings.listeners.len();
+    let listener_names: Vec<String> =
+        built_ins.iter().flat_map(|worker| &worker.listeners).map(|listener| listener.name.clone()).collect();
+    let engine = Engine::start(settings, built_ins).map_err(|error| error.to_string())?;
+    for address in engine.addresses().iter().take(own_listeners).flatten() {
         tracing::info!("Engine listening on address: {address}");
+    }
+    for (name, addresses) in listener_names.iter().zip(&engine.addresses()[own_listeners..]) {
+        for address in addresses {
+            match name.as_str() {
+                "iii-http" => tracing::info!("API listening on address: {address}"),
+                name => tracing::info!("{name} listening on address: {address}"),
+            }
+        }
     }
     tracing::info!("iii {} serving, shards: {}", crate::VERSION, engine.placement());
     if loaded.source.file.is_none() {
@@ -34,20 +45,6 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     engine.join();
     crate::store::close_all();
     tracing::warn!("Engine shutdown complete");
-    Ok(())
-}
-
-/// Access rules that are not enforced would leave a door open that its owner thinks is shut.
-fn refuse_what_would_be_ignored(settings: &Settings) -> Result<(), String> {
-    for listener in &settings.listeners {
-        if listener.access_rules.is_some() || listener.middleware_function_id.is_some() {
-            return Err(format!(
-                "failed to start worker '{}': `rbac` and `middleware_function_id` are not supported by this version; \
-                 remove them, or keep the listener on a private address without them",
-                listener.name
-            ));
-        }
-    }
     Ok(())
 }
 

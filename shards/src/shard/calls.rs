@@ -5,9 +5,10 @@
 //! called directly with slices of the receive buffer.
 
 use super::Shard;
+use super::access::middleware_request;
 use super::mesh::{Batch, Call, FunctionName, InvokeMessage, RingMessage};
 use crate::connection::Connection;
-use crate::connection::worker::{Echo, InFlight, Pending, Worker};
+use crate::connection::worker::{Echo, Generation, InFlight, Pending, Worker};
 use crate::control::functions::EngineFunction;
 use crate::control::{Firing, Report};
 use crate::ids::{ConnectionId, ProviderId};
@@ -23,13 +24,13 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 /// Why a call cannot be run. Becomes the caller's error.
-struct Refusal {
-    code: &'static str,
-    message: String,
+pub(super) struct Refusal {
+    pub code: &'static str,
+    pub message: String,
 }
 
 impl Refusal {
-    fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Refusal { code, message: message.into() }
     }
 }
@@ -48,12 +49,23 @@ impl Shard {
     /// A worker calls a function.
     #[inline]
     pub(super) fn handle_invoke(&mut self, id: ConnectionId, envelope: &Envelope<'_>) {
+        self.handle_invoke_knowing(id, envelope, None);
+    }
+
+    /// The same; `metadata` is that of the function called, if it had to be looked up (PROTO-123).
+    #[inline]
+    pub(super) fn handle_invoke_knowing(
+        &mut self,
+        id: ConnectionId,
+        envelope: &Envelope<'_>,
+        metadata: Option<Option<&[u8]>>,
+    ) {
         self.counters.invocations += 1;
         let invocation_id = match envelope.invocation_id() {
             Ok(invocation_id) => invocation_id,
             Err(message) => return self.refuse_raw_id(id, envelope, &message),
         };
-        if let Err((answerable, refusal)) = self.try_invoke(id, envelope, invocation_id) {
+        if let Err((answerable, refusal)) = self.try_invoke(id, envelope, invocation_id, metadata) {
             if refusal.code == codes::INVALID_MESSAGE {
                 self.note_malformed(id, &Malformed { reason: refusal.message.clone(), call: None, result: None });
             }
@@ -73,6 +85,7 @@ impl Shard {
         id: ConnectionId,
         envelope: &Envelope<'_>,
         invocation_id: Option<Uuid>,
+        metadata: Option<Option<&[u8]>>,
     ) -> Result<(), (bool, Refusal)> {
         let invalid = |message: String| (true, Refusal::new(codes::INVALID_MESSAGE, message));
         let members = &envelope.members;
@@ -101,6 +114,19 @@ impl Shard {
             return Err((true, Refusal::new(codes::INVOCATION_ERROR, "duplicate invocation id")));
         }
         let caller_id = worker.id;
+        let session = worker.session.clone();
+        if let Some(session) = &session {
+            let refuse = |refusal| (answerable, refusal);
+            match metadata {
+                Some(metadata) => session
+                    .permits(namespace, &function_id, metadata)
+                    .map_err(|message| refuse(Refusal::new(codes::FORBIDDEN, message)))?,
+                None if self.permit_call(id, session, namespace, &function_id, envelope).map_err(refuse)? => {}
+                None => return Ok(()),
+            }
+        }
+        let middleware = session.as_ref().and_then(|session| Some((session, session.middleware()?)));
+        let middleware = middleware.filter(|_| EngineFunction::of_id(&function_id).is_none());
         if let Action::Enqueue { .. } = action {
             let message = "No queue provider is installed. Add the `iii-queue` worker to the configuration.";
             return Err((answerable, Refusal::new(codes::ENQUEUE_ERROR, message)));
@@ -116,26 +142,33 @@ impl Shard {
         let baggage = Envelope::string(members.baggage, "baggage").map_err(invalid)?;
         let target_baggage = (traceparent.is_some() || baggage.is_some())
             .then(|| trace::baggage_for(&function_id, baggage.as_deref().unwrap_or("")));
-        let data = without_caller(members.data.unwrap_or(b"null"));
+        let mut data = without_caller(members.data.unwrap_or(b"null"));
+        let called = &function_id;
+        let mut function_id: &str = &function_id;
+        if let Some((session, middleware)) = middleware {
+            data = middleware_request(session, namespace, called, &data, members.action).into();
+            function_id = middleware;
+        }
         let call = Call {
             caller: id,
             retried: false,
             namespace,
             invoke: Invoke {
                 invocation_id: tracked,
-                function_id: &function_id,
-                data: Payload { json: &data, caller: Some(&caller_id) },
+                function_id,
+                data: Payload { json: &data, caller: Some(&caller_id).filter(|_| middleware.is_none()) },
                 metadata: Envelope::raw(members.metadata),
                 traceparent: traceparent.as_deref().filter(|value| trace::is_traceparent(value)),
                 baggage: target_baggage.as_deref(),
             },
         };
-        let route = self.route(namespace, &function_id).map_err(|refusal| (answerable, refusal))?;
+        let route = self.route(namespace, function_id).map_err(|refusal| (answerable, refusal))?;
         if let Some(tracked) = tracked {
-            let echo = (traceparent.is_some() || baggage.is_some()).then(|| {
+            let echo = (traceparent.is_some() || baggage.is_some() || middleware.is_some()).then(|| {
                 Box::new(Echo {
                     traceparent: traceparent.as_deref().map(Into::into),
                     baggage: baggage.as_deref().map(Into::into),
+                    function_id: middleware.map(|_| (&**called).into()),
                 })
             });
             self.track(id, tracked, Pending { route: route.clone(), provider: None, retried: false, echo });
@@ -172,7 +205,7 @@ impl Shard {
         });
     }
 
-    fn track(&mut self, id: ConnectionId, invocation_id: Uuid, pending: Pending) {
+    pub(super) fn track(&mut self, id: ConnectionId, invocation_id: Uuid, pending: Pending) {
         if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
             worker.pending.insert(invocation_id, pending);
             if self.settings.max_invocation_ms > 0 {
@@ -182,7 +215,7 @@ impl Shard {
         }
     }
 
-    fn untrack(&mut self, id: ConnectionId, invocation_id: Uuid) -> Option<Pending> {
+    pub(super) fn untrack(&mut self, id: ConnectionId, invocation_id: Uuid) -> Option<Pending> {
         let worker = self.connection_mut(id)?.worker_mut()?;
         let pending = worker.pending.remove(&invocation_id)?;
         // A map that once held many calls would keep its size for the life of the connection.
@@ -197,7 +230,7 @@ impl Shard {
 
     /// The route of a function, added if it must be asked for.
     #[inline]
-    fn route(&mut self, namespace: &str, function_id: &str) -> Result<Rc<Route>, Refusal> {
+    pub(super) fn route(&mut self, namespace: &str, function_id: &str) -> Result<Rc<Route>, Refusal> {
         let hash = self.hasher.hash(function_id);
         if let Some(route) = self.routes.find(hash, namespace, function_id) {
             return Ok(route.clone());
@@ -211,14 +244,22 @@ impl Shard {
 
     /// Sends a call to a provider, or keeps it until the owner has said who that is.
     #[inline]
-    fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
+    pub(super) fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
         let waits_on = |worker: &Worker| worker.waits_on.clone();
         if let Some(earlier) = self.connection(call.caller).and_then(Connection::worker).and_then(waits_on) {
             return self.wait(&earlier, call);
         }
         let tracked = call.invoke.invocation_id.filter(|_| call.caller != ConnectionId::ENGINE);
         let Some(provider) = route.pick(tracked.is_some()) else {
-            return self.resolve(route, call);
+            let Some(to) = route.built_in() else { return self.resolve(route, call) };
+            let instance = self.dispatch_built_in(to, call)?;
+            if let Some(tracked) = tracked {
+                let worker = self.connection_mut(call.caller).and_then(Connection::worker_mut);
+                if let Some(pending) = worker.and_then(|worker| worker.pending.get_mut(&tracked)) {
+                    pending.provider = Some(instance);
+                }
+            }
+            return Ok(());
         };
         let home = provider.connection.shard;
         if home == self.id {
@@ -289,6 +330,10 @@ impl Shard {
         let message = batch.invoke(nobody, call);
         batch.messages.push(RingMessage::Invoke(message));
         drop(waiting);
+        // What a built-in worker does for one has nothing to do with what it does for another.
+        if call.caller.as_built_in().is_some() {
+            return Ok(());
+        }
         if let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) {
             worker.waits_on = Some(on.clone());
         }
@@ -398,6 +443,9 @@ impl Shard {
     /// Gives a call to a worker: checks that it is still there and can take it, appends it to its outbox.
     #[inline]
     fn deliver(&mut self, provider: ProviderId, call: &Call<'_>) -> Result<(), Undelivered> {
+        if provider.connection.as_built_in().is_some() {
+            return if self.deliver_built_in(provider, call) { Ok(()) } else { Err(Undelivered::Gone) };
+        }
         let outbox_bytes_max = self.settings.outbox_bytes_max;
         let bytes = call.invoke.bytes_max();
         let Some(connection) = self.connection_mut(provider.connection) else { return Err(Undelivered::Gone) };
@@ -417,6 +465,10 @@ impl Shard {
             return Err(Undelivered::Refused(Refusal::new(codes::WORKER_OVERLOADED, message)));
         }
         let mut invoke = call.invoke;
+        let session = worker.session.clone();
+        if let Some(session) = &session {
+            invoke.function_id = session.without_prefix(invoke.function_id);
+        }
         if let Some(invocation_id) = call.invoke.invocation_id {
             let in_flight = InFlight { caller: call.caller, invocation_id };
             let mut key = invocation_id;
@@ -491,8 +543,12 @@ impl Shard {
         let Some(pending) = self.untrack(caller, invocation_id) else {
             return self.finish_ghost(caller, invocation_id, outcome);
         };
-        let function_id = pending.route.id.clone();
-        self.answer_echoing(caller, invocation_id, &function_id, outcome, pending.echo.as_deref());
+        if caller.as_built_in().is_some() {
+            return self.finish_built_in(caller, invocation_id, outcome);
+        }
+        let echo = pending.echo.as_deref();
+        let function_id = echo.and_then(|echo| echo.function_id.as_deref()).unwrap_or(&pending.route.id);
+        self.answer_echoing(caller, invocation_id, function_id, outcome, echo);
     }
 
     /// Answers a call that was never tracked.
@@ -520,7 +576,11 @@ impl Shard {
         let pending =
             self.connection(id).and_then(Connection::worker).is_some_and(|w| w.pending.contains_key(&invocation_id));
         if pending {
-            let message = format!("the call took longer than {} ms", self.settings.max_invocation_ms);
+            let message = match id.as_built_in() {
+                // Its limit is its own.
+                Some(_) => "the call took too long".to_owned(),
+                None => format!("the call took longer than {} ms", self.settings.max_invocation_ms),
+            };
             let outcome = Outcome::Error { code: codes::INVOCATION_TIMEOUT, message: &message, stacktrace: None };
             self.finish(id, invocation_id, &outcome);
         }
@@ -557,7 +617,34 @@ impl Shard {
             generation: generation.unwrap_or_default(),
             data: data.into(),
             baggage: Envelope::string(envelope.members.baggage, "").ok().flatten().map(|text| text.into()),
+            session: self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone()),
         });
+    }
+
+    /// A built-in worker calls a function of the engine itself.
+    pub(super) fn call_engine_from_built_in(
+        &mut self,
+        function: EngineFunction,
+        call: &Call<'_>,
+    ) -> Result<(), Refusal> {
+        if matches!(function, EngineFunction::WorkersRegister | EngineFunction::ChannelsCreate) {
+            let message = format!("{} is for workers with a connection", function.id());
+            return Err(Refusal::new(codes::INVALID_ARGUMENTS, message));
+        }
+        if let Some(invocation_id) = call.invoke.invocation_id {
+            let route = self.engine_routes[function as usize].clone();
+            self.track(call.caller, invocation_id, Pending { route, provider: None, retried: false, echo: None });
+        }
+        self.report(Report::Call {
+            caller: call.caller,
+            invocation_id: call.invoke.invocation_id,
+            function,
+            generation: Generation::Current,
+            data: call.invoke.data.json.into(),
+            baggage: call.invoke.baggage.map(Into::into),
+            session: None,
+        });
+        Ok(())
     }
 
     /// Answers a call of an engine function that the home shard ran itself.
@@ -635,7 +722,8 @@ fn not_found(namespace: &str, function_id: &str, elsewhere: &[String]) -> Refusa
 /// The trace headers of a message, to be echoed.
 fn echo_of(envelope: &Envelope<'_>) -> Option<Echo> {
     let text = |raw| Envelope::string(raw, "").ok().flatten().map(|text: Cow<'_, str>| text.into());
-    let echo = Echo { traceparent: text(envelope.members.traceparent), baggage: text(envelope.members.baggage) };
+    let (traceparent, baggage) = (text(envelope.members.traceparent), text(envelope.members.baggage));
+    let echo = Echo { traceparent, baggage, function_id: None };
     (echo.traceparent.is_some() || echo.baggage.is_some()).then_some(echo)
 }
 

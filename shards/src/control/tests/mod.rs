@@ -200,6 +200,7 @@ impl Bench {
             generation,
             data: data.as_bytes().into(),
             baggage: baggage.map(Into::into),
+            session: None,
         });
         invocation_id
     }
@@ -256,7 +257,7 @@ impl Scribe {
     }
 
     pub fn provide(&self, control: &mut Control, id: &'static str) {
-        control.provide_trigger_type(BuiltInTriggerType { id, provider: Box::new(self.clone()) });
+        control.provide_trigger_type(BuiltInTriggerType { id: id.into(), provider: Box::new(self.clone()) });
     }
 
     fn note(&self, line: String) {
