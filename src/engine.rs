@@ -14,7 +14,6 @@ const FORCED: i32 = 1;
 /// Runs the engine until a signal stops it. Errors are one line that says what to do.
 pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     let _logs = logging::start();
-    refuse_what_would_be_ignored(&settings)?;
     for note in &loaded.notes {
         logging::note(note);
     }
@@ -44,21 +43,8 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     }
     obey_signals(signals, engine.stop_handle())?;
     engine.join();
+    crate::store::close_all();
     tracing::warn!("Engine shutdown complete");
-    Ok(())
-}
-
-/// Access rules that are not enforced would leave a door open that its owner thinks is shut.
-fn refuse_what_would_be_ignored(settings: &Settings) -> Result<(), String> {
-    for listener in &settings.listeners {
-        if listener.access_rules.is_some() || listener.middleware_function_id.is_some() {
-            return Err(format!(
-                "failed to start worker '{}': `rbac` and `middleware_function_id` are not supported by this version; \
-                 remove them, or keep the listener on a private address without them",
-                listener.name
-            ));
-        }
-    }
     Ok(())
 }
 

@@ -3,9 +3,11 @@
 use crate::ids::ConnectionId;
 use crate::limits::{MESSAGE_BYTES_MAX, PYTHON_LEGACY_MESSAGE_BYTES_MAX};
 use crate::registry::routes::Route;
+use crate::session::Session;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The worker behind a connection.
@@ -40,6 +42,10 @@ pub struct Worker {
     pub waits_on: Option<Rc<Route>>,
     /// It says it was another connection before, so answers to calls of that one may still be on their way to it.
     pub continues: bool,
+    /// What it may do; `None` = everything, and no middleware.
+    pub session: Option<Arc<Session>>,
+    /// Its input waits for an answer about something it has sent; what is parked waits as well.
+    pub held: bool,
     /// The first message has been handled: a later `reattach` is too late.
     pub started: bool,
 }
@@ -90,6 +96,8 @@ pub struct Echo {
     pub traceparent: Option<Box<str>>,
     /// `baggage` as sent.
     pub baggage: Option<Box<str>>,
+    /// Function id as the caller sent it, where another runs the call.
+    pub function_id: Option<Box<str>>,
 }
 
 /// The SDK line a worker belongs to (ENG-6).
@@ -134,6 +142,8 @@ impl Worker {
             pending: HashMap::new(),
             waits_on: None,
             continues: false,
+            session: None,
+            held: false,
             started: false,
         }
     }

@@ -277,8 +277,12 @@ impl Control {
             Report::Gone { connection } => self.handle_gone(connection),
             Report::Reattach { connection, previous, token } => self.handle_reattach(connection, previous, token),
             Report::Evicted { successor } => self.command(successor.shard, Command::OpenGate { connection: successor }),
-            Report::Call { caller, invocation_id, function, generation, data, baggage } => {
-                self.handle_call(Call { caller, invocation_id, function, generation, data, baggage });
+            Report::Call { caller, invocation_id, function, generation, data, baggage, session } => {
+                self.handle_call(Call { caller, invocation_id, function, generation, data, baggage, session });
+            }
+            Report::Permission { connection, namespace, id, text } => {
+                let metadata = self.catalog.get(&namespace, &id).and_then(|found| found.details.metadata.clone());
+                self.command(connection.shard, Command::Metadata { connection, text, metadata });
             }
             Report::Load { query, load } => self.handle_load(query, load),
             Report::Telemetry { connection, signal, body } => self.telemetry.accept(connection, signal, &body),
@@ -368,6 +372,7 @@ impl Control {
                 generation: Generation::Unknown,
                 data: firing.data,
                 baggage: None,
+                session: None,
             });
         }
         self.send_firing(Box::new(firing));

@@ -6,6 +6,7 @@ use super::triggers::Binding;
 use crate::builtin::BuiltInId;
 use crate::connection::worker::Generation;
 use crate::ids::ConnectionId;
+use crate::session::Session;
 use crate::wire::envelope::Kind;
 use crate::wire::telemetry::Signal;
 use std::any::Any;
@@ -97,6 +98,19 @@ pub enum Report {
         data: Box<[u8]>,
         /// Baggage of the call, as sent.
         baggage: Option<Box<str>>,
+        /// What the caller may do and see; `None` = everything.
+        session: Option<Arc<Session>>,
+    },
+    /// Whether a call is allowed depends on what its function was registered with.
+    Permission {
+        /// Whose call; its input waits.
+        connection: ConnectionId,
+        /// Namespace of the function.
+        namespace: Box<str>,
+        /// Function id.
+        id: Box<str>,
+        /// Text of the call.
+        text: Box<[u8]>,
     },
     /// Answer to [`Command::CountLoad`].
     Load {
@@ -172,6 +186,15 @@ pub enum Command {
     CountLoad {
         /// Number of the question.
         query: u64,
+    },
+    /// Answer to [`Report::Permission`].
+    Metadata {
+        /// Whose call.
+        connection: ConnectionId,
+        /// Text of the call.
+        text: Box<[u8]>,
+        /// Raw JSON metadata of the function, if there is any.
+        metadata: Option<Box<[u8]>>,
     },
     /// A trigger of a built-in worker's type has come or gone.
     Trigger {

@@ -4,6 +4,7 @@
 //! routing, answers and timeouts are those of everybody. What is meant for an instance waits in its inbox until
 //! [`Shard::run_built_ins`]; an instance is taken out of the shard while it runs, so it may ask anything of it.
 
+use super::access::GATEKEEPER;
 use super::calls::Refusal;
 use super::mesh::{Call, RingMessage};
 use super::{Now, Shard, SocketCommand};
@@ -119,6 +120,9 @@ impl Shard {
     #[cold]
     pub(super) fn built_in_connection(&self, id: ConnectionId) -> Option<&Connection> {
         let worker = id.as_built_in().filter(|_| id.shard == self.id)?;
+        if worker == GATEKEEPER {
+            return Some(&self.gatekeeper.connection);
+        }
         self.built_ins.get(usize::from(worker.0)).map(|instance| &*instance.connection)
     }
 
@@ -126,6 +130,9 @@ impl Shard {
     #[cold]
     pub(super) fn built_in_connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         let worker = id.as_built_in().filter(|_| id.shard == self.id)?;
+        if worker == GATEKEEPER {
+            return Some(&mut self.gatekeeper.connection);
+        }
         self.built_ins.get_mut(usize::from(worker.0)).map(|instance| &mut *instance.connection)
     }
 
@@ -280,6 +287,9 @@ impl Shard {
     #[cold]
     pub(super) fn finish_built_in(&mut self, caller: ConnectionId, invocation_id: Uuid, outcome: &Outcome<'_>) {
         let Some(id) = caller.as_built_in() else { return };
+        if id == GATEKEEPER {
+            return self.handle_judgement(invocation_id, outcome);
+        }
         let token = Token(invocation_id.as_u64_pair().1 & TOKEN_BITS);
         let outcome = match outcome {
             Outcome::Result(result) => Ok(result.unwrap_or(b"null").to_vec()),
@@ -325,7 +335,7 @@ impl Shard {
         token
     }
 
-    fn start_call(&mut self, call: &Call<'_>, timeout_ms: Option<u64>) -> Result<(), Refusal> {
+    pub(super) fn start_call(&mut self, call: &Call<'_>, timeout_ms: Option<u64>) -> Result<(), Refusal> {
         let function_id = call.invoke.function_id;
         if call.namespace == DEFAULT_NAMESPACE
             && function_id.starts_with("engine::")

@@ -5,6 +5,7 @@
 //! called directly with slices of the receive buffer.
 
 use super::Shard;
+use super::access::middleware_request;
 use super::mesh::{Batch, Call, FunctionName, InvokeMessage, RingMessage};
 use crate::connection::Connection;
 use crate::connection::worker::{Echo, Generation, InFlight, Pending, Worker};
@@ -48,12 +49,23 @@ impl Shard {
     /// A worker calls a function.
     #[inline]
     pub(super) fn handle_invoke(&mut self, id: ConnectionId, envelope: &Envelope<'_>) {
+        self.handle_invoke_knowing(id, envelope, None);
+    }
+
+    /// The same; `metadata` is that of the function called, if it had to be looked up (PROTO-123).
+    #[inline]
+    pub(super) fn handle_invoke_knowing(
+        &mut self,
+        id: ConnectionId,
+        envelope: &Envelope<'_>,
+        metadata: Option<Option<&[u8]>>,
+    ) {
         self.counters.invocations += 1;
         let invocation_id = match envelope.invocation_id() {
             Ok(invocation_id) => invocation_id,
             Err(message) => return self.refuse_raw_id(id, envelope, &message),
         };
-        if let Err((answerable, refusal)) = self.try_invoke(id, envelope, invocation_id) {
+        if let Err((answerable, refusal)) = self.try_invoke(id, envelope, invocation_id, metadata) {
             if refusal.code == codes::INVALID_MESSAGE {
                 self.note_malformed(id, &Malformed { reason: refusal.message.clone(), call: None, result: None });
             }
@@ -73,6 +85,7 @@ impl Shard {
         id: ConnectionId,
         envelope: &Envelope<'_>,
         invocation_id: Option<Uuid>,
+        metadata: Option<Option<&[u8]>>,
     ) -> Result<(), (bool, Refusal)> {
         let invalid = |message: String| (true, Refusal::new(codes::INVALID_MESSAGE, message));
         let members = &envelope.members;
@@ -101,6 +114,19 @@ impl Shard {
             return Err((true, Refusal::new(codes::INVOCATION_ERROR, "duplicate invocation id")));
         }
         let caller_id = worker.id;
+        let session = worker.session.clone();
+        if let Some(session) = &session {
+            let refuse = |refusal| (answerable, refusal);
+            match metadata {
+                Some(metadata) => session
+                    .permits(namespace, &function_id, metadata)
+                    .map_err(|message| refuse(Refusal::new(codes::FORBIDDEN, message)))?,
+                None if self.permit_call(id, session, namespace, &function_id, envelope).map_err(refuse)? => {}
+                None => return Ok(()),
+            }
+        }
+        let middleware = session.as_ref().and_then(|session| Some((session, session.middleware()?)));
+        let middleware = middleware.filter(|_| EngineFunction::of_id(&function_id).is_none());
         if let Action::Enqueue { .. } = action {
             let message = "No queue provider is installed. Add the `iii-queue` worker to the configuration.";
             return Err((answerable, Refusal::new(codes::ENQUEUE_ERROR, message)));
@@ -116,26 +142,33 @@ impl Shard {
         let baggage = Envelope::string(members.baggage, "baggage").map_err(invalid)?;
         let target_baggage = (traceparent.is_some() || baggage.is_some())
             .then(|| trace::baggage_for(&function_id, baggage.as_deref().unwrap_or("")));
-        let data = without_caller(members.data.unwrap_or(b"null"));
+        let mut data = without_caller(members.data.unwrap_or(b"null"));
+        let called = &function_id;
+        let mut function_id: &str = &function_id;
+        if let Some((session, middleware)) = middleware {
+            data = middleware_request(session, namespace, called, &data, members.action).into();
+            function_id = middleware;
+        }
         let call = Call {
             caller: id,
             retried: false,
             namespace,
             invoke: Invoke {
                 invocation_id: tracked,
-                function_id: &function_id,
-                data: Payload { json: &data, caller: Some(&caller_id) },
+                function_id,
+                data: Payload { json: &data, caller: Some(&caller_id).filter(|_| middleware.is_none()) },
                 metadata: Envelope::raw(members.metadata),
                 traceparent: traceparent.as_deref().filter(|value| trace::is_traceparent(value)),
                 baggage: target_baggage.as_deref(),
             },
         };
-        let route = self.route(namespace, &function_id).map_err(|refusal| (answerable, refusal))?;
+        let route = self.route(namespace, function_id).map_err(|refusal| (answerable, refusal))?;
         if let Some(tracked) = tracked {
-            let echo = (traceparent.is_some() || baggage.is_some()).then(|| {
+            let echo = (traceparent.is_some() || baggage.is_some() || middleware.is_some()).then(|| {
                 Box::new(Echo {
                     traceparent: traceparent.as_deref().map(Into::into),
                     baggage: baggage.as_deref().map(Into::into),
+                    function_id: middleware.map(|_| (&**called).into()),
                 })
             });
             self.track(id, tracked, Pending { route: route.clone(), provider: None, retried: false, echo });
@@ -432,6 +465,10 @@ impl Shard {
             return Err(Undelivered::Refused(Refusal::new(codes::WORKER_OVERLOADED, message)));
         }
         let mut invoke = call.invoke;
+        let session = worker.session.clone();
+        if let Some(session) = &session {
+            invoke.function_id = session.without_prefix(invoke.function_id);
+        }
         if let Some(invocation_id) = call.invoke.invocation_id {
             let in_flight = InFlight { caller: call.caller, invocation_id };
             let mut key = invocation_id;
@@ -509,8 +546,9 @@ impl Shard {
         if caller.as_built_in().is_some() {
             return self.finish_built_in(caller, invocation_id, outcome);
         }
-        let function_id = pending.route.id.clone();
-        self.answer_echoing(caller, invocation_id, &function_id, outcome, pending.echo.as_deref());
+        let echo = pending.echo.as_deref();
+        let function_id = echo.and_then(|echo| echo.function_id.as_deref()).unwrap_or(&pending.route.id);
+        self.answer_echoing(caller, invocation_id, function_id, outcome, echo);
     }
 
     /// Answers a call that was never tracked.
@@ -579,6 +617,7 @@ impl Shard {
             generation: generation.unwrap_or_default(),
             data: data.into(),
             baggage: Envelope::string(envelope.members.baggage, "").ok().flatten().map(|text| text.into()),
+            session: self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone()),
         });
     }
 
@@ -603,6 +642,7 @@ impl Shard {
             generation: Generation::Current,
             data: call.invoke.data.json.into(),
             baggage: call.invoke.baggage.map(Into::into),
+            session: None,
         });
         Ok(())
     }
@@ -682,7 +722,8 @@ fn not_found(namespace: &str, function_id: &str, elsewhere: &[String]) -> Refusa
 /// The trace headers of a message, to be echoed.
 fn echo_of(envelope: &Envelope<'_>) -> Option<Echo> {
     let text = |raw| Envelope::string(raw, "").ok().flatten().map(|text: Cow<'_, str>| text.into());
-    let echo = Echo { traceparent: text(envelope.members.traceparent), baggage: text(envelope.members.baggage) };
+    let (traceparent, baggage) = (text(envelope.members.traceparent), text(envelope.members.baggage));
+    let echo = Echo { traceparent, baggage, function_id: None };
     (echo.traceparent.is_some() || echo.baggage.is_some()).then_some(echo)
 }
 

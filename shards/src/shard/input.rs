@@ -7,12 +7,14 @@ use crate::connection::{Connection, Stage};
 use crate::control::Report;
 use crate::ids::ConnectionId;
 use crate::limits::{GATED_BYTES_MAX, HANDSHAKE_BYTES_MAX, PARKED_MESSAGES_MAX, PONG_OUTBOX_BYTES_MAX};
+use crate::session::Session;
 use crate::timers::Timer;
 use crate::wire::encode::{self, Outcome, Value};
 use crate::wire::envelope::{Envelope, Kind, Malformed};
 use crate::wire::frame::{self, Message, WireError};
-use crate::wire::handshake::{self, Handshake, Target};
+use crate::wire::handshake::{self, Handshake, Request, Target};
 use crate::wire::{CloseCode, codes, telemetry};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tungstenite::protocol::frame::coding::Control;
 
@@ -74,9 +76,9 @@ impl Shard {
                         connection.progress_ms = now_ms;
                     }
                 }
-                Handshake::Upgrade { target, accept, head_bytes, request: _ } => {
+                Handshake::Upgrade { target, accept, head_bytes, request } => {
                     let mut rest = head.split_off(head_bytes);
-                    self.upgrade(id, &target, &accept);
+                    self.upgrade(id, &target, &accept, &request);
                     if rest.is_empty() {
                         return;
                     }
@@ -92,7 +94,7 @@ impl Shard {
         }
     }
 
-    fn upgrade(&mut self, id: ConnectionId, target: &Target, accept: &str) {
+    fn upgrade(&mut self, id: ConnectionId, target: &Target, accept: &str, request: &Request) {
         if let Target::Channel { id: channel, key, write } = target {
             return self.attach_channel(id, channel, key, *write, accept);
         }
@@ -101,13 +103,26 @@ impl Shard {
             if let Some(connection) = self.connection_mut(id) {
                 connection.stage = Stage::Telemetry;
             }
+            self.ask_entry(id, target, request);
             return;
         }
         let worker = Box::new(Worker::new(self.new_uuid(), self.new_uuid()));
-        let (worker_id, token) = (worker.id, worker.token);
+        if let Some(connection) = self.connection_mut(id) {
+            connection.stage = Stage::Worker(worker);
+        }
+        if !self.ask_entry(id, target, request) {
+            let session = self.open_session(id);
+            self.welcome(id, session);
+        }
+    }
+
+    /// Greets a worker that may come in.
+    pub(super) fn welcome(&mut self, id: ConnectionId, session: Option<Arc<Session>>) {
         let Some(connection) = self.connection_mut(id) else { return };
-        connection.stage = Stage::Worker(worker);
         let peer = connection.peer;
+        let Some(worker) = connection.worker_mut() else { return };
+        worker.session = session;
+        let (worker_id, token) = (worker.id, worker.token);
         self.write(id, |out| {
             let (worker_id, token) = (worker_id.to_string(), token.to_string());
             let members = [("worker_id", Value::Text(&worker_id)), ("reattach_token", Value::Text(&token))];
@@ -172,6 +187,9 @@ impl Shard {
     /// Lets the input of a connection through again.
     pub(super) fn open_gate(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection_mut(id) else { return };
+        if connection.worker().is_some_and(|worker| worker.held) {
+            return;
+        }
         let Some(mut held) = connection.gated.take() else { return };
         if held.len() > GATED_BYTES_MAX {
             self.commands.push_back(SocketCommand::Resume(id.slot));
@@ -280,7 +298,7 @@ impl Shard {
             | Kind::UnregisterTrigger
             | Kind::RegisterService => {
                 if !self.park(id, envelope) {
-                    self.apply_registration(id, envelope);
+                    self.register(id, envelope);
                 }
             }
             Kind::TriggerRegistrationResult => {

@@ -269,7 +269,9 @@ impl Shard {
         let Some(pending) = ghost.pending.remove(&invocation_id) else { return };
         let mut answer = Vec::new();
         let limit = ghost.message_bytes_max;
-        write_answer(&mut answer, limit, invocation_id, &pending.route.id, outcome, pending.echo.as_deref());
+        let echo = pending.echo.as_deref();
+        let function_id = echo.and_then(|echo| echo.function_id.as_deref()).unwrap_or(&pending.route.id);
+        write_answer(&mut answer, limit, invocation_id, function_id, outcome, echo);
         match ghost.successor {
             Some(successor) => {
                 if ghost.is_done() {
@@ -450,6 +452,9 @@ impl Shard {
                     })
                     .collect();
                 self.report(Report::Load { query, load });
+            }
+            Command::Metadata { connection, text, metadata } => {
+                self.handle_metadata(connection, &text, metadata.as_deref());
             }
             Command::Trigger { worker, trigger, added } => self.handle_trigger(worker, trigger, added),
             Command::Reload { worker, settings } => self.handle_reload(worker, settings),

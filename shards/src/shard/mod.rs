@@ -4,6 +4,7 @@
 //! commands come out through `poll_*` and `take_*`. No sockets, no clock, no randomness of its own, so the same
 //! code runs under the simulator. Invariant: handling one input never waits for another shard.
 
+mod access;
 pub mod built_in;
 mod calls;
 pub mod channels;
@@ -25,6 +26,7 @@ use crate::registry::routes::{Route, RouteTable};
 use crate::settings::Settings;
 use crate::timers::Timers;
 use crate::wire::telemetry::PerSignal;
+use access::Gatekeeper;
 use built_in::Instance;
 use channels::Channels;
 use lifecycle::Ghost;
@@ -103,6 +105,7 @@ pub struct Shard {
     mesh: Vec<Batch>,
     ghosts: HashMap<ConnectionId, Ghost>,
     channels: Channels,
+    gatekeeper: Gatekeeper,
     built_ins: Vec<Instance>,
     /// Those whose inbox is not empty.
     built_ins_ready: Vec<BuiltInId>,
@@ -139,6 +142,7 @@ impl Shard {
             mesh: (0..peers).map(|_| Batch::default()).collect(),
             ghosts: HashMap::new(),
             channels: Channels::default(),
+            gatekeeper: Gatekeeper::new(id, crate::registry::DEFAULT_NAMESPACE.into()),
             built_ins: Vec::new(),
             built_ins_ready: Vec::new(),
             post: None,

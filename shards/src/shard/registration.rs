@@ -41,6 +41,12 @@ impl Shard {
                 return self.answer_engine(id, call, function, &outcome);
             }
         };
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        let wanted = announcement.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        if let Some(Err(message)) = session.map(|session| session.admits_namespace(wanted)) {
+            let outcome = Outcome::Error { code: codes::FORBIDDEN, message: &message, stacktrace: None };
+            return self.answer_engine(id, call, function, &outcome);
+        }
         let exclusive = self.settings.worker_names == WorkerNames::Exclusive && announcement.honours_rejection();
         self.adopt_announcement(id, &announcement);
         self.report(Report::Announced {
@@ -116,19 +122,39 @@ impl Shard {
 
     /// Applies what was parked, in order. Nothing can come in between: this runs to completion.
     pub(super) fn release_parked(&mut self, id: ConnectionId) {
-        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-        for parked in std::mem::take(&mut worker.parked) {
+        loop {
+            let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+            if worker.held {
+                return;
+            }
+            let Some(parked) = worker.parked.pop_front() else { break };
             // It was parked as a valid message.
             if let Ok(envelope) = Envelope::parse(&parked.text) {
                 match envelope.kind {
                     Kind::InvokeFunction => self.handle_invoke(id, &envelope),
-                    _ => self.apply_registration(id, &envelope),
+                    _ => self.register(id, &envelope),
+                }
+            }
+        }
+        if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
+            worker.parked = std::collections::VecDeque::new();
+        }
+    }
+
+    /// A registration message of a worker whose namespace is known.
+    pub(super) fn register(&mut self, id: ConnectionId, envelope: &Envelope<'_>) {
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        match session {
+            None => self.apply_registration(id, envelope),
+            Some(session) => {
+                if self.admit_registration(id, &session, envelope) {
+                    self.apply_admitted(id, envelope);
                 }
             }
         }
     }
 
-    fn namespace_of(&self, id: ConnectionId) -> Rc<str> {
+    pub(super) fn namespace_of(&self, id: ConnectionId) -> Rc<str> {
         let worker = self.connection(id).and_then(Connection::worker);
         worker.and_then(|worker| worker.namespace.clone()).unwrap_or_else(|| self.default_namespace.clone())
     }
@@ -142,8 +168,13 @@ impl Shard {
             Ok(name) if name.is_empty() => Err("`id` is empty".to_owned()),
             other => other,
         };
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        let is_function = matches!(envelope.kind, Kind::RegisterFunction | Kind::UnregisterFunction);
         let name = match named {
-            Ok(name) => name,
+            Ok(name) => match session.filter(|_| is_function) {
+                Some(session) => session.prefixed(&name).into(),
+                None => name,
+            },
             Err(reason) => {
                 return self.note_malformed(id, &Malformed { reason, call: None, result: None });
             }
