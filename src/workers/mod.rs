@@ -1,7 +1,10 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+pub mod cron;
 pub mod number;
 pub mod payload;
+pub mod pubsub;
+mod redis;
 pub mod state;
 pub mod update;
 
@@ -23,6 +26,8 @@ pub fn definitions(config: &Config) -> Result<Vec<Definition>, String> {
 fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {
     match settings {
         WorkerSettings::State(settings) => state::definition(settings).map(Some),
+        WorkerSettings::Cron(settings) => cron::definition(settings).map(Some),
+        WorkerSettings::PubSub(settings) => pubsub::definition(settings).map(Some),
         _ => Ok(None),
     }
 }
