@@ -4,12 +4,13 @@
 //! asking around; `state::list_groups` alone asks every shard. Values are kept as the texts they came as.
 //!
 //! [`worker`] is the instance of a shard, [`store`] what it holds, [`request`] what callers may ask, [`journal`] the way to
-//! disk.
+//! disk, [`remote`] the way to Redis.
 
 mod changes;
 mod durable;
 mod import;
 mod journal;
+mod remote;
 mod request;
 mod store;
 #[cfg(test)]
@@ -18,9 +19,11 @@ mod triggers;
 mod worker;
 
 use crate::config::settings::{StateAdapter, StateSettings, StoreMethod};
+use crate::workers::redis::Link;
 use durable::Start;
 use iii_shards::builtin::{Definition, Factory, Function, Home, TriggerType};
 use journal::Journal;
+use remote::Remote;
 use request::Function as StateFunction;
 use std::sync::Arc;
 use worker::State;
@@ -50,10 +53,9 @@ pub fn definition(settings: &StateSettings) -> Result<Definition, String> {
 }
 
 fn factory(settings: StateSettings) -> Result<Factory, String> {
-    let failed = |reason: String| format!("failed to start worker 'iii-state': {reason}");
     match &settings.adapter {
         StateAdapter::Kv(kv) if kv.store_method == StoreMethod::FileBased => {
-            let start = Start::open(kv).map_err(failed)?;
+            let start = Start::open(kv)?;
             Ok(Arc::new(move |host| {
                 let journal = Journal::new(start.disk.clone(), host.mailbox());
                 Box::new(State::durable(&settings, journal, start.take(host)))
@@ -63,8 +65,11 @@ fn factory(settings: StateSettings) -> Result<Factory, String> {
             tracing::warn!("iii-state keeps its values in memory: they are lost when the engine stops");
             Ok(Arc::new(move |_| Box::new(State::new(&settings))))
         }
-        StateAdapter::Redis(_) => Err(failed("the adapter 'redis' is not supported by this version".to_owned())),
-        StateAdapter::Bridge(_) => Err(failed("the adapter 'bridge' is not supported by this version".to_owned())),
+        StateAdapter::Redis(redis) => {
+            let link = Link::connect(&redis.redis_url)?;
+            Ok(Arc::new(move |host| Box::new(State::remote(&settings, Remote::new(link.clone(), host.mailbox())))))
+        }
+        StateAdapter::Bridge(_) => Err("the adapter 'bridge' is not supported by this version".to_owned()),
     }
 }
 

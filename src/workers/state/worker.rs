@@ -4,6 +4,7 @@
 
 use super::changes::{Change, Kind, Notice};
 use super::journal::{Committed, End as JournalEnd, Journal, Retry, Stored};
+use super::remote::{Finished, Remote};
 use super::request::{self, Function, Name};
 use super::store::{Placed, Store, Value};
 use super::triggers::Triggers;
@@ -30,6 +31,8 @@ pub struct State {
     store: Store,
     /// `None` = nothing outlives the engine.
     journal: Option<Journal>,
+    /// `Some` = the values are elsewhere, and `store` is empty.
+    remote: Option<Remote>,
     triggers: Triggers,
     firing: Firing<Rc<Target>>,
     triggers_enabled: bool,
@@ -65,6 +68,7 @@ impl State {
         State {
             store: Store::default(),
             journal: None,
+            remote: None,
             triggers: Triggers::default(),
             firing: Firing::default(),
             triggers_enabled: settings.triggers_enabled,
@@ -82,6 +86,11 @@ impl State {
             state.store.restore(&scope, &key, Some(Placed { order, value: value.into() }));
         }
         state
+    }
+
+    /// One whose values are elsewhere.
+    pub fn remote(settings: &StateSettings, remote: Remote) -> State {
+        State { remote: Some(remote), ..State::new(settings) }
     }
 
     fn get(&mut self, call: &Call, host: &mut dyn Host) -> Result<(), Failure> {
@@ -123,13 +132,7 @@ impl State {
         let kind = if before.is_some() { Kind::Updated } else { Kind::Created };
         let old = before.as_ref().map(|before| &before.value);
         let change = Change { scope: &name.scope, key: &name.key, kind, old, new: Some(&new) };
-        self.answer.clear();
-        change.write_answer(&mut self.answer);
-        if !errors.is_empty() {
-            self.answer.extend_from_slice(b",\"errors\":");
-            update::write_errors(&mut self.answer, errors);
-        }
-        self.answer.push(b'}');
+        self.write_answer(&change, errors);
         let notice = self.notice(call, &change);
         if let Some(journal) = &mut self.journal {
             let end = JournalEnd { call: call.id, function, answer: self.answer.as_slice().into(), notice };
@@ -173,6 +176,37 @@ impl State {
             Some(journal) if !journal.has_room() => Err(function.failed("too much is waiting to be written")),
             _ => Ok(()),
         }
+    }
+
+    /// A call to where the values are has ended.
+    fn finished(&mut self, finished: Finished, host: &mut dyn Host) {
+        let Some(job) = self.remote.as_mut().and_then(|remote| remote.finish(&finished)) else { return };
+        let effect = match finished.outcome {
+            Ok(effect) => effect,
+            Err(failure) => return host.answer(job.call.id, Err(&failure)),
+        };
+        let Some((kind, old, new)) = effect.change else { return host.answer(job.call.id, Ok(&effect.answer)) };
+        let (old, new) = (old.map(Value::from), new.map(Value::from));
+        let change = Change { scope: &job.scope, key: &job.key, kind, old: old.as_ref(), new: new.as_ref() };
+        if job.function == Function::Delete {
+            host.answer(job.call.id, Ok(old.as_deref().unwrap_or(NOTHING)));
+        } else {
+            self.write_answer(&change, &effect.errors);
+            host.answer(job.call.id, Ok(&self.answer));
+        }
+        let notice = self.notice(&job.call, &change);
+        self.send(notice, host);
+    }
+
+    /// The answer of `set` and `update`.
+    fn write_answer(&mut self, change: &Change<'_>, errors: &[update::OpError]) {
+        self.answer.clear();
+        change.write_answer(&mut self.answer);
+        if !errors.is_empty() {
+            self.answer.extend_from_slice(b",\"errors\":");
+            update::write_errors(&mut self.answer, errors);
+        }
+        self.answer.push(b'}');
     }
 
     /// What waited for a group has its end.
@@ -308,7 +342,14 @@ impl State {
 
 impl BuiltIn for State {
     fn call(&mut self, call: Call, host: &mut dyn Host) {
-        let done = match Function::ALL[call.function] {
+        let function = Function::ALL[call.function];
+        if let Some(remote) = self.remote.as_mut().filter(|_| function != Function::OnConfigChange) {
+            if let Err((call, failure)) = remote.start(call, function, self.max_value_bytes) {
+                host.answer(call.id, Err(&failure));
+            }
+            return;
+        }
+        let done = match function {
             Function::Get => self.get(&call, host),
             Function::Set => self.set(&call, host),
             Function::Delete => self.delete(&call, host),
@@ -342,6 +383,10 @@ impl BuiltIn for State {
     fn message(&mut self, message: Box<dyn Any + Send>, host: &mut dyn Host) {
         let letter = match message.downcast::<Committed>() {
             Ok(committed) => return self.committed(*committed, host),
+            Err(other) => other,
+        };
+        let letter = match letter.downcast::<Finished>() {
+            Ok(finished) => return self.finished(*finished, host),
             Err(other) => other,
         };
         let Ok(letter) = letter.downcast::<Letter>() else { return };
