@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use support::engine::EngineCommand;
+use support::redis::Redis;
 use support::sdk::{SDKS, SdkWorker};
 use support::{Engine, RawWorker, SILENCE, Value, each_shard_count, error_code, eventually, json};
 
@@ -432,4 +433,97 @@ fn files_of_the_reference_are_imported() {
         assert_eq!(worker.call("state::list", json!({"scope": "a/b"})), Ok(json!([[1, 2, 3]])), "imported once");
         assert_eq!(std::fs::read(directory.join("a%2Fb.bin")).expect("it is left alone"), long);
     }
+}
+
+// STATE-80, STATE-83, STATE-84, STATE-DB-5: the layout others share, and documents nobody bends.
+#[test]
+fn redis_keeps_values_as_they_are() {
+    for shards in support::SHARD_COUNTS {
+        let redis = Redis::start();
+        let adapter = format!("{{name: redis, config: {{redis_url: '{}'}}}}", redis.url());
+        let engine = with_adapter(shards, &adapter).start();
+        let other = with_adapter(shards, &adapter).start();
+        let mut worker = RawWorker::serving(&engine, "raw", &["x::hook"]);
+        bind(&mut worker, "t1", "x::hook", &json!({"scope": "events"}));
+        assert_eq!(answer(&mut worker, "state::get", name("s", "k")).get("result"), None);
+        let value = json!({"empty": [], "big": 9007199254740993u64, "f": 1.0});
+        let expected = json!({"old_value": null, "new_value": value});
+        assert_eq!(worker.call("state::set", set("s", "k", &value)), Ok(expected));
+        let stored = redis.command(&["HGET", "state:s", "k"]);
+        assert_eq!(serde_json::from_str::<Value>(&stored).expect("JSON"), value);
+        assert!(!stored.contains(' '), "{stored}");
+        let ops = json!([{"type": "increment", "path": "big", "by": 1}]);
+        let updated = worker.call("state::update", json!({"scope": "s", "key": "k", "ops": ops})).expect("it is updated");
+        assert_eq!(updated["new_value"], json!({"empty": [], "big": 9007199254740994u64, "f": 1.0}));
+        let ops = json!([{"type": "increment", "path": "", "by": 3}]);
+        let updated = worker.call("state::update", json!({"scope": "s", "key": "n", "ops": ops})).expect("it is updated");
+        assert_eq!(updated, json!({"old_value": null, "new_value": 3}));
+        let mut neighbour = RawWorker::named(&other, "neighbour");
+        assert_eq!(neighbour.call("state::get", name("s", "n")), Ok(json!(3)));
+        assert_eq!(neighbour.call("state::list_groups", json!({})), Ok(json!({"groups": ["s"]})));
+        // Events come in order, also when updates and sets of a key are sent without waiting.
+        for n in 0..50 {
+            worker.queue(&json!({"type": "invokefunction", "function_id": "state::set", "data": set("events", "k", &json!(n))}));
+        }
+        worker.flush();
+        assert_eq!(worker.call("state::list", json!({"scope": "events"})), Ok(json!([49])));
+        for n in 0..50 {
+            let call = worker.take("an event", |frame| frame["type"] == "invokefunction");
+            let kind = if n == 0 { "state:created" } else { "state:updated" };
+            assert_eq!((&call["data"]["new_value"], &call["data"]["event_type"]), (&json!(n), &json!(kind)));
+            worker.answer(&call, Value::Null);
+        }
+        assert_eq!(answer(&mut worker, "state::delete", name("s", "n")).get("result"), Some(&json!(3)));
+        assert_eq!(answer(&mut worker, "state::delete", name("s", "n")).get("result"), None);
+    }
+}
+
+// STATE-83, STATE-DB-5: two engines, one key, no update lost.
+#[test]
+fn redis_loses_no_update_of_two_engines() {
+    const EACH: i64 = 200;
+    let redis = Redis::start();
+    let adapter = format!("{{name: redis, config: {{redis_url: '{}'}}}}", redis.url());
+    let engines = [with_adapter(1, &adapter).start(), with_adapter(4, &adapter).start()];
+    std::thread::scope(|threads| {
+        for engine in &engines {
+            threads.spawn(move || {
+                let mut worker = RawWorker::named(engine, "writer");
+                let ops = json!([{"type": "increment", "path": "n", "by": 1}]);
+                let data = json!({"scope": "s", "key": "k", "ops": ops});
+                let calls: Vec<String> = (0..EACH).map(|_| worker.invoke("state::update", data.clone())).collect();
+                for call in calls {
+                    worker.result(&call).expect("the update works");
+                }
+            });
+        }
+    });
+    let mut reader = RawWorker::named(&engines[0], "reader");
+    assert_eq!(reader.call("state::get", name("s", "k")), Ok(json!({"n": 2 * EACH})));
+}
+
+// STATE-82: calls fail while Redis is away, and work when it is back.
+#[test]
+fn redis_may_go_and_come_back() {
+    let mut redis = Redis::start();
+    let adapter = format!("{{name: redis, config: {{redis_url: '{}'}}}}", redis.url());
+    let engine = with_adapter(1, &adapter).start();
+    let mut worker = RawWorker::named(&engine, "raw");
+    worker.call("state::set", set("s", "k", &json!(1))).expect("it is set");
+    redis.kill();
+    assert_eq!(error_code(&worker.call("state::set", set("s", "k", &json!(2)))), "SET_ERROR");
+    assert_eq!(error_code(&worker.call("state::get", name("s", "k"))), "GET_ERROR");
+    redis.start_again();
+    eventually("Redis is used again", || worker.call("state::set", set("s", "k", &json!(3))).ok());
+}
+
+// STATE-81
+#[test]
+fn an_engine_without_its_redis_does_not_start() {
+    let lease = support::ports::lease();
+    let adapter = format!("{{name: redis, config: {{redis_url: 'redis://127.0.0.1:{}'}}}}", lease.port);
+    let ended = with_adapter(1, &adapter).try_start().expect_err("there is no Redis");
+    assert_eq!(ended.status.code(), Some(1));
+    let text = format!("Redis connection timed out after 5s. Please ensure Redis is running at: redis://127.0.0.1:{}", lease.port);
+    assert!(ended.output.contains(&text), "{}", ended.output);
 }

@@ -7,6 +7,7 @@
 
 pub mod engine;
 pub mod ports;
+pub mod redis;
 pub mod sandbox;
 pub mod sdk;
 pub mod socket;

@@ -13,6 +13,7 @@ use super::store::{Placed, Store};
 use crate::store::{Batch, Durability, Store as Disk, StoreError, Table};
 use iii_shards::builtin::{CallId, Mailbox};
 use std::collections::HashMap;
+use std::path::Path;
 
 /// Bytes of changes that may wait for the store on one shard. One change always fits.
 const GROUP_BYTES_MAX: usize = 32 << 20;
@@ -58,6 +59,11 @@ impl Journal {
     /// A journal with nothing in it; `mailbox` is the shard's own.
     pub fn new(disk: Disk, mailbox: Mailbox) -> Journal {
         Journal { disk, mailbox, under_way: None, next: Group::default() }
+    }
+
+    /// Where the store lies.
+    pub fn directory(&self) -> &Path {
+        self.disk.directory()
     }
 
     /// Whether another change may wait.

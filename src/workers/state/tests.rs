@@ -1,15 +1,18 @@
 //! The instance on a fake host.
 
+#![allow(clippy::disallowed_methods, reason = "tests wait for the storage thread")]
+
 use super::definition;
 use super::request::Function;
-use crate::config::settings::StateSettings;
-use iii_shards::builtin::BuiltIn;
+use crate::config::settings::{KvSettings, StateAdapter, StateSettings, StoreMethod};
 use iii_shards::builtin::fake::{FakeHost, Made};
-use iii_shards::builtin::Failure;
+use iii_shards::builtin::{BuiltIn, CallId, Failure};
 use iii_shards::control::triggers::Binding;
 use iii_shards::ids::ShardId;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Bench {
     host: FakeHost,
@@ -28,14 +31,52 @@ impl Bench {
         Bench { host, state }
     }
 
-    /// The answer as text; "" = no result.
-    fn call(&mut self, function: Function, data: &str) -> Result<String, Failure> {
+    /// One that keeps its values in a directory, with what is there.
+    fn durable(directory: &Path) -> Bench {
+        let kv = KvSettings {
+            store_method: StoreMethod::FileBased,
+            file_path: directory.display().to_string(),
+            ..KvSettings::default()
+        };
+        Bench::with(&StateSettings { adapter: StateAdapter::Kv(kv), ..StateSettings::default() })
+    }
+
+    fn start(&mut self, function: Function, data: &str) -> CallId {
         let number = Function::ALL.iter().position(|known| *known == function).expect("it is one of all");
         let call = self.host.incoming(number, function.id(), data);
         let id = call.id;
         self.state.call(call, &mut self.host);
-        let outcome = self.host.answers.remove(&id).expect("memory answers at once");
-        outcome.map(|result| String::from_utf8(result).expect("answers are text"))
+        id
+    }
+
+    /// The answer that is there; "" = no result.
+    fn answer(&mut self, call: CallId) -> Option<Result<String, Failure>> {
+        let outcome = self.host.answers.remove(&call)?;
+        Some(outcome.map(|result| String::from_utf8(result).expect("answers are text")))
+    }
+
+    /// The answer, after waiting for the store if there is one.
+    fn wait(&mut self, call: CallId) -> Result<String, Failure> {
+        for _ in 0..2_000 {
+            if let Some(answer) = self.answer(call) {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            self.deliver();
+        }
+        panic!("{call:?} was not answered");
+    }
+
+    /// Hands over what other threads have posted.
+    fn deliver(&mut self) {
+        for (_, letter) in self.host.letters() {
+            self.state.message(letter, &mut self.host);
+        }
+    }
+
+    fn call(&mut self, function: Function, data: &str) -> Result<String, Failure> {
+        let call = self.start(function, data);
+        self.wait(call)
     }
 
     fn ok(&mut self, function: Function, data: &str, expected: &str) {
@@ -243,4 +284,92 @@ fn groups_are_gathered_from_all_shards() {
     }
     let answer = benches[1].host.answers.remove(&id).expect("all shards have been heard").expect("it works");
     assert_eq!(serde_json::from_slice::<Value>(&answer).expect("JSON"), json!({"groups": ["Z", "a", "b", "z", "é"]}));
+}
+
+// === on disk ===
+
+fn fresh_directory(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("iii-state-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    directory
+}
+
+fn close(directory: &Path) {
+    crate::store::Store::open(&directory.join("state")).expect("it is open").close().expect("it closes");
+}
+
+// STATE-DB-3: nobody hears of a change before it is stored, and what was said is there at the next start.
+#[test]
+fn answers_and_events_wait_for_the_store() {
+    let directory = fresh_directory("wait");
+    let mut bench = Bench::durable(&directory);
+    bench.bind("t", json!({}));
+    let increment = r#"{"scope":"s","key":"k","ops":[{"type":"increment","path":"n","by":1}]}"#;
+    let writes: Vec<_> = (0..10).map(|_| bench.start(Update, increment)).collect();
+    let read = bench.start(Get, r#"{"scope":"s","key":"k"}"#);
+    let list = bench.start(List, r#"{"scope":"s"}"#);
+    for call in writes.iter().chain([&read, &list]) {
+        assert_eq!(bench.answer(*call), None, "nothing is stored yet");
+    }
+    bench.ok(Get, r#"{"scope":"s","key":"other"}"#, "");
+    assert_eq!(bench.host.take_made(), []);
+    for (n, call) in writes.into_iter().enumerate() {
+        let answer: Value = serde_json::from_str(&bench.wait(call).expect("it is stored")).expect("JSON");
+        assert_eq!(answer["new_value"], json!({"n": n + 1}));
+    }
+    assert_eq!(bench.wait(read).as_deref(), Ok(r#"{"n":10}"#));
+    assert_eq!(bench.wait(list).as_deref(), Ok(r#"[{"n":10}]"#));
+    let values: Vec<_> = bench.events().into_iter().map(|event| event.3["n"].clone()).collect();
+    assert_eq!(values, (1..=10).map(Value::from).collect::<Vec<_>>());
+    bench.call(Set, r#"{"scope":"s","key":"a","value":[1.50]}"#).expect("it is stored");
+    bench.call(Set, r#"{"scope":"s","key":"gone","value":1}"#).expect("it is stored");
+    bench.call(Delete, r#"{"scope":"s","key":"gone"}"#).expect("it is stored");
+    close(&directory);
+    let mut bench = Bench::durable(&directory);
+    bench.ok(List, r#"{"scope":"s"}"#, r#"[{"n":10},[1.50]]"#);
+    bench.call(Set, r#"{"scope":"s","key":"z","value":0}"#).expect("it is stored");
+    bench.ok(List, r#"{"scope":"s"}"#, r#"[{"n":10},[1.50],0]"#);
+    close(&directory);
+    let _ = std::fs::remove_dir_all(&directory);
+}
+
+// T15: a change that can't be stored is refused and has not happened.
+#[test]
+fn what_is_not_stored_is_taken_back() {
+    let directory = fresh_directory("fail");
+    let mut bench = Bench::durable(&directory);
+    bench.call(Set, r#"{"scope":"s","key":"a","value":1}"#).expect("it is stored");
+    bench.call(Set, r#"{"scope":"s","key":"b","value":2}"#).expect("it is stored");
+    bench.bind("t", json!({}));
+    close(&directory);
+    let first = bench.start(Delete, r#"{"scope":"s","key":"a"}"#);
+    let second = bench.start(Set, r#"{"scope":"s","key":"a","value":3}"#);
+    let third = bench.start(Set, r#"{"scope":"t","key":"c","value":4}"#);
+    let read = bench.start(Get, r#"{"scope":"s","key":"a"}"#);
+    for (call, code, prefix) in [
+        (first, "DELETE_ERROR", "Failed to delete value: "),
+        (second, "SET_ERROR", "Failed to set value: "),
+        (third, "SET_ERROR", "Failed to set value: "),
+        (read, "GET_ERROR", "Failed to get value: "),
+    ] {
+        let failure = bench.wait(call).expect_err("it is not stored");
+        assert_eq!(&*failure.code, code);
+        assert!(failure.message.starts_with(prefix), "{}", failure.message);
+    }
+    assert_eq!(bench.host.take_made(), []);
+    bench.ok(List, r#"{"scope":"s"}"#, "[1,2]");
+    bench.ok(ListGroups, "{}", r#"{"groups":["s"]}"#);
+    let _ = std::fs::remove_dir_all(&directory);
+}
+
+// STATE-73: a changed configuration loses nothing.
+#[test]
+fn a_new_instance_takes_over_the_values() {
+    let mut old = Bench::new();
+    old.call(Set, r#"{"scope":"s","key":"a","value":1}"#).expect("it is set");
+    let legacy = old.state.hand_over(&mut old.host).expect("values are handed over");
+    let mut new = Bench::with(&StateSettings { max_value_bytes: Some(1), ..StateSettings::default() });
+    new.state.take_over(legacy, &mut new.host);
+    new.ok(Get, r#"{"scope":"s","key":"a"}"#, "1");
+    assert!(new.call(Set, r#"{"scope":"s","key":"a","value":10}"#).is_err(), "the new limit holds");
 }

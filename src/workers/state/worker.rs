@@ -410,6 +410,26 @@ impl BuiltIn for State {
         }
     }
 
+    fn hand_over(&mut self, _host: &mut dyn Host) -> Option<Box<dyn Any>> {
+        Some(Box::new(std::mem::replace(self, State::new(&StateSettings::default()))))
+    }
+
+    /// The values stay, unless they are kept in another place from now on (STATE-73).
+    fn take_over(&mut self, legacy: Box<dyn Any>, _host: &mut dyn Host) {
+        let Ok(mut legacy) = legacy.downcast::<State>() else { return };
+        if legacy.remote.is_some() || self.remote.is_some() {
+            return;
+        }
+        let place = |state: &State| state.journal.as_ref().map(|journal| journal.directory().to_owned());
+        if place(&legacy) == place(self) {
+            // What the disk held when this instance was made is older than what memory holds.
+            self.store = std::mem::take(&mut legacy.store);
+            self.journal = legacy.journal.take();
+        } else if let Some(journal) = &mut legacy.journal {
+            journal.flush(&legacy.store);
+        }
+    }
+
     fn reload(&mut self, settings: &dyn Any, _host: &mut dyn Host) {
         let settings = match settings.downcast_ref::<WorkerSettings>() {
             Some(WorkerSettings::State(settings)) => Some(settings),
