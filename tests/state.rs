@@ -58,7 +58,11 @@ fn the_sdks_keep_values() {
             let at = |key: &str| name(&scope, key);
             check("state::get", at("k"), Value::Null);
             check("state::set", set(&scope, "k", &json!({"n": 1})), json!({"old_value": null, "new_value": {"n": 1}}));
-            check("state::set", set(&scope, "k", &json!({"n": 2})), json!({"old_value": {"n": 1}, "new_value": {"n": 2}}));
+            check(
+                "state::set",
+                set(&scope, "k", &json!({"n": 2})),
+                json!({"old_value": {"n": 1}, "new_value": {"n": 2}}),
+            );
             check("state::get", at("k"), json!({"n": 2}));
             check("state::set", set(&scope, "null", &Value::Null), json!({"old_value": null, "new_value": null}));
             let ops = json!([
@@ -111,7 +115,8 @@ fn discovery_shows_the_worker() {
         let mut ids: Vec<_> =
             listed["functions"].as_array().expect("rows").iter().map(|row| row["function_id"].clone()).collect();
         ids.sort_by_key(Value::to_string);
-        let expected = ["state::delete", "state::get", "state::list", "state::list_groups", "state::set", "state::update"];
+        let expected =
+            ["state::delete", "state::get", "state::list", "state::list_groups", "state::set", "state::update"];
         assert_eq!(ids, expected.map(Value::from));
     });
 }
@@ -211,7 +216,10 @@ fn changes_fire_the_triggers_they_concern() {
             event("deleted", Value::Null, Value::Null),
         ] {
             let call = worker.expect("invokefunction");
-            assert_eq!((&call["function_id"], &call["data"], &call["metadata"]["m"]), (&json!("x::hook"), &expected, &json!(1)));
+            assert_eq!(
+                (&call["function_id"], &call["data"], &call["metadata"]["m"]),
+                (&json!("x::hook"), &expected, &json!(1))
+            );
             worker.answer(&call, Value::Null);
         }
         worker.send(json!({"type": "unregistertrigger", "id": "t1", "trigger_type": "state"}));
@@ -230,7 +238,9 @@ fn events_of_a_key_stay_in_order() {
         bind(&mut worker, "t1", "x::hook", &json!({"scope": "s"}));
         let mut writer = RawWorker::named(engine, "writer");
         for n in 0..1000 {
-            writer.queue(&json!({"type": "invokefunction", "function_id": "state::set", "data": set("s", "k", &json!(n))}));
+            writer.queue(
+                &json!({"type": "invokefunction", "function_id": "state::set", "data": set("s", "k", &json!(n))}),
+            );
         }
         writer.flush();
         for n in 0..1000 {
@@ -248,7 +258,9 @@ fn conditions_decide() {
         let mut worker = RawWorker::serving(engine, "listener", &["x::hook", "x::condition"]);
         bind(&mut worker, "t1", "x::hook", &json!({"scope": "s", "condition_function_id": "x::condition"}));
         let mut writer = RawWorker::named(engine, "writer");
-        for (verdict, runs) in [(json!(false), false), (Value::Null, true), (json!("no"), true), (json!({"error": 1}), false)] {
+        for (verdict, runs) in
+            [(json!(false), false), (Value::Null, true), (json!("no"), true), (json!({"error": 1}), false)]
+        {
             writer.call("state::set", set("s", "k", &verdict)).expect("the writer does not wait");
             let asked = worker.expect("invokefunction");
             assert_eq!((&asked["function_id"], &asked["data"]["new_value"]), (&json!("x::condition"), &verdict));
@@ -355,11 +367,15 @@ fn values_outlive_the_engine() {
         let directory = fresh_directory("outlive");
         let mut engine = durable(shards, &directory);
         let long = "x".repeat(400);
-        for (round, stop) in [Engine::kill as fn(&mut Engine), |engine| assert!(engine.terminate().success())].iter().enumerate() {
+        for (round, stop) in
+            [Engine::kill as fn(&mut Engine), |engine| assert!(engine.terminate().success())].iter().enumerate()
+        {
             let mut worker = RawWorker::named(&engine, "raw");
             for scope in ["", "s", "é/ü", &long] {
                 for key in ["c", "a", "b"] {
-                    worker.call("state::set", set(scope, key, &json!({"round": round, "key": key}))).expect("it is set");
+                    worker
+                        .call("state::set", set(scope, key, &json!({"round": round, "key": key})))
+                        .expect("it is set");
                 }
                 worker.call("state::delete", name(scope, "c")).expect("it is deleted");
             }
@@ -390,10 +406,14 @@ fn answered_writes_survive_a_kill() {
             for n in 0..400 {
                 let scope = format!("scope {}", n % 4);
                 let ops = json!([{"type": "increment", "path": "n", "by": 1}]);
-                calls.push_back((n % 4, worker.invoke("state::update", json!({"scope": scope, "key": "k", "ops": ops}))));
+                calls.push_back((
+                    n % 4,
+                    worker.invoke("state::update", json!({"scope": scope, "key": "k", "ops": ops})),
+                ));
                 if n >= 200 {
                     let (scope, call) = calls.pop_front().expect("calls are under way");
-                    answered[scope] = worker.result(&call).expect("it is updated")["new_value"]["n"].as_i64().expect("a number");
+                    answered[scope] =
+                        worker.result(&call).expect("it is updated")["new_value"]["n"].as_i64().expect("a number");
                 }
             }
             engine.kill();
@@ -419,7 +439,9 @@ fn files_of_the_reference_are_imported() {
         assert_eq!(long.len(), 28);
         long.extend_from_slice(&[0x80 | 28, 0, 0, 0]);
         long.extend_from_slice(&(-28i32).to_le_bytes());
-        for (name, content) in [("short.bin", &short), ("a%2Fb.bin", &long), (".bin", &short), ("stream%3As.bin", &short)] {
+        for (name, content) in
+            [("short.bin", &short), ("a%2Fb.bin", &long), (".bin", &short), ("stream%3As.bin", &short)]
+        {
             std::fs::write(directory.join(name), content).expect("the directory is writable");
         }
         let mut engine = durable(shards, &directory);
@@ -453,17 +475,21 @@ fn redis_keeps_values_as_they_are() {
         assert_eq!(serde_json::from_str::<Value>(&stored).expect("JSON"), value);
         assert!(!stored.contains(' '), "{stored}");
         let ops = json!([{"type": "increment", "path": "big", "by": 1}]);
-        let updated = worker.call("state::update", json!({"scope": "s", "key": "k", "ops": ops})).expect("it is updated");
+        let updated =
+            worker.call("state::update", json!({"scope": "s", "key": "k", "ops": ops})).expect("it is updated");
         assert_eq!(updated["new_value"], json!({"empty": [], "big": 9007199254740994u64, "f": 1.0}));
         let ops = json!([{"type": "increment", "path": "", "by": 3}]);
-        let updated = worker.call("state::update", json!({"scope": "s", "key": "n", "ops": ops})).expect("it is updated");
+        let updated =
+            worker.call("state::update", json!({"scope": "s", "key": "n", "ops": ops})).expect("it is updated");
         assert_eq!(updated, json!({"old_value": null, "new_value": 3}));
         let mut neighbour = RawWorker::named(&other, "neighbour");
         assert_eq!(neighbour.call("state::get", name("s", "n")), Ok(json!(3)));
         assert_eq!(neighbour.call("state::list_groups", json!({})), Ok(json!({"groups": ["s"]})));
         // Events come in order, also when updates and sets of a key are sent without waiting.
         for n in 0..50 {
-            worker.queue(&json!({"type": "invokefunction", "function_id": "state::set", "data": set("events", "k", &json!(n))}));
+            worker.queue(
+                &json!({"type": "invokefunction", "function_id": "state::set", "data": set("events", "k", &json!(n))}),
+            );
         }
         worker.flush();
         assert_eq!(worker.call("state::list", json!({"scope": "events"})), Ok(json!([49])));
@@ -524,6 +550,9 @@ fn an_engine_without_its_redis_does_not_start() {
     let adapter = format!("{{name: redis, config: {{redis_url: 'redis://127.0.0.1:{}'}}}}", lease.port);
     let ended = with_adapter(1, &adapter).try_start().expect_err("there is no Redis");
     assert_eq!(ended.status.code(), Some(1));
-    let text = format!("Redis connection timed out after 5s. Please ensure Redis is running at: redis://127.0.0.1:{}", lease.port);
+    let text = format!(
+        "Redis connection timed out after 5s. Please ensure Redis is running at: redis://127.0.0.1:{}",
+        lease.port
+    );
     assert!(ended.output.contains(&text), "{}", ended.output);
 }

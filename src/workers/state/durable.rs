@@ -38,8 +38,9 @@ impl Start {
     /// Takes what belongs to the host's shard.
     pub fn take(&self, host: &dyn Host) -> Vec<Stored> {
         let Ok(mut all) = self.stored.lock() else { return Vec::new() };
-        let (own, others) =
-            std::mem::take(&mut *all).into_iter().partition(|stored| host.home_of(key_of(&stored.scope)) == host.shard());
+        let (own, others) = std::mem::take(&mut *all)
+            .into_iter()
+            .partition(|stored| host.home_of(key_of(&stored.scope)) == host.shard());
         *all = others;
         own
     }

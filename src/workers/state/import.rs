@@ -124,7 +124,8 @@ pub mod tests {
     // STATE-71, STATE-74
     #[test]
     fn files_are_named_after_their_scopes() {
-        for (name, scope) in [("carts", Some("carts")), ("", Some("")), ("a%2Fb%20%C3%A9", Some("a/b é")), ("%F", None), ("%FF", None)]
+        for (name, scope) in
+            [("carts", Some("carts")), ("", Some("")), ("a%2Fb%20%C3%A9", Some("a/b é")), ("%F", None), ("%FF", None)]
         {
             assert_eq!(scope_of(name).as_deref(), scope);
         }

@@ -86,9 +86,8 @@ impl Journal {
 
     /// The last group with changes of a key, or of any key of a scope: who has seen them waits for it.
     pub fn group_of(&mut self, scope: &str, key: Option<&str>) -> Option<&mut Group> {
-        let holds = |group: &Group| {
-            group.before.get(scope).is_some_and(|keys| key.is_none_or(|key| keys.contains_key(key)))
-        };
+        let holds =
+            |group: &Group| group.before.get(scope).is_some_and(|keys| key.is_none_or(|key| keys.contains_key(key)));
         if holds(&self.next) {
             return Some(&mut self.next);
         }

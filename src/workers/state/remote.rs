@@ -107,19 +107,20 @@ impl Remote {
     }
 
     /// Takes a call; `Err` = too many are waiting. It ends with a [`Finished`] in the mailbox.
-    pub fn start(&mut self, call: Call, function: Function, max_value_bytes: Option<u64>) -> Result<(), (Call, Failure)> {
+    pub fn start(&mut self, call: Call, function: Function, max_value_bytes: Option<u64>) -> Result<(), Failure> {
         if self.running.len() >= CALLS_MAX {
-            return Err((call, function.failed("too many calls wait for Redis")));
+            return Err(function.failed("too many calls wait for Redis"));
         }
-        let names = match function {
-            Function::ListGroups => request::list_groups(&call.data).map(|()| (None, None)),
-            Function::List => request::list(&call.data).map(|(scope, _)| (Some(Arc::from(&*scope)), None)),
-            _ => request::name(&call.data, function)
-                .map(|name| (Some(Arc::from(&*name.scope)), Some(Arc::from(&*name.key)))),
-        };
-        let (scope, key): (Option<Arc<str>>, Option<Arc<str>>) = match names {
-            Ok(names) => names,
-            Err(failure) => return Err((call, failure)),
+        let (scope, key): (Option<Arc<str>>, Option<Arc<str>>) = match function {
+            Function::ListGroups | Function::OnConfigChange => {
+                request::list_groups(&call.data)?;
+                (None, None)
+            }
+            Function::List => (Some((&*request::list(&call.data)?.0).into()), None),
+            _ => {
+                let name = request::name(&call.data, function)?;
+                (Some((&*name.scope).into()), Some((&*name.key).into()))
+            }
         };
         self.begun += 1;
         let number = self.begun;
@@ -165,9 +166,10 @@ impl Remote {
     pub fn finish(&mut self, finished: &Finished) -> Option<Job> {
         let number = finished.number;
         let job = self.running.remove(&number)?;
-        let Some(lanes) = self.scopes.get_mut(&job.scope).filter(|lanes| lanes.numbers.remove(&number)) else {
+        let Some(lanes) = self.scopes.get_mut(&job.scope) else { return Some(job) };
+        if !lanes.numbers.remove(&number) {
             return Some(job);
-        };
+        }
         let mut ready = Vec::new();
         if job.function != Function::List
             && let Some(behind) = lanes.keys.get_mut(&job.key)
@@ -239,7 +241,8 @@ impl Asked {
         let (hash, field) = (hash_of(&name.scope), name.key.as_bytes().to_vec());
         let mut command = redis::cmd("HGET");
         command.arg(hash).arg(field);
-        let read = link.run(async |mut connection| command.query_async::<Option<Vec<u8>>>(&mut connection).await);
+        let read = link
+            .run(move |mut connection| async move { command.query_async::<Option<Vec<u8>>>(&mut connection).await });
         let value = read.await.map_err(|cause| self.failed(cause))?;
         match value {
             Some(value) if !is_json(&value) => Err(self.failed("what Redis holds is not JSON".to_owned())),
@@ -253,7 +256,8 @@ impl Asked {
         let value = request::compact(value);
         let mut script = SET.prepare_invoke();
         script.key(hash_of(&name.scope)).arg(name.key.as_bytes()).arg(&value);
-        let write = link.run(async |mut connection| script.invoke_async::<Option<Vec<u8>>>(&mut connection).await);
+        let write = link
+            .run(move |mut connection| async move { script.invoke_async::<Option<Vec<u8>>>(&mut connection).await });
         let old = write.await.map_err(|cause| self.failed(cause))?;
         let kind = if old.is_some() { Kind::Updated } else { Kind::Created };
         Ok(Effect { change: Some((kind, old.filter(|old| is_json(old)), Some(value))), ..Effect::default() })
@@ -263,7 +267,8 @@ impl Asked {
         let name = request::name(&self.data, self.function)?;
         let mut script = DELETE.prepare_invoke();
         script.key(hash_of(&name.scope)).arg(name.key.as_bytes());
-        let delete = link.run(async |mut connection| script.invoke_async::<Option<Vec<u8>>>(&mut connection).await);
+        let delete = link
+            .run(move |mut connection| async move { script.invoke_async::<Option<Vec<u8>>>(&mut connection).await });
         let old = delete.await.map_err(|cause| self.failed(cause))?.filter(|old| is_json(old));
         Ok(Effect { change: Some((Kind::Deleted, old, None)), ..Effect::default() })
     }
@@ -280,12 +285,17 @@ impl Asked {
             let known = if old.is_some() { "1" } else { "0" };
             script.key(hash_of(&name.scope)).arg(name.key.as_bytes());
             script.arg(known).arg(old.as_deref().unwrap_or_default()).arg(&new);
-            let write =
-                link.run(async |mut connection| script.invoke_async::<(u8, Option<Vec<u8>>)>(&mut connection).await);
+            let write = link.run(move |mut connection| async move {
+                script.invoke_async::<(u8, Option<Vec<u8>>)>(&mut connection).await
+            });
             let (written, now) = write.await.map_err(|cause| self.failed(cause))?;
             if written == 1 {
                 let kind = if old.is_some() { Kind::Updated } else { Kind::Created };
-                return Ok(Effect { change: Some((kind, old, Some(new))), errors: updated.errors, ..Effect::default() });
+                return Ok(Effect {
+                    change: Some((kind, old, Some(new))),
+                    errors: updated.errors,
+                    ..Effect::default()
+                });
             }
             if now.as_ref().is_some_and(|now| !is_json(now)) {
                 return Err(self.failed("what Redis holds is not JSON".to_owned()));
@@ -298,7 +308,9 @@ impl Asked {
         let (scope, include_keys) = request::list(&self.data)?;
         let mut command = redis::cmd("HGETALL");
         command.arg(hash_of(&scope));
-        let read = link.run(async |mut connection| command.query_async::<Vec<(Vec<u8>, Vec<u8>)>>(&mut connection).await);
+        let read = link.run(move |mut connection| async move {
+            command.query_async::<Vec<(Vec<u8>, Vec<u8>)>>(&mut connection).await
+        });
         let entries = read.await.map_err(|cause| self.failed(cause))?;
         let mut answer = b"[".to_vec();
         for (key, value) in entries.iter().filter(|(_, value)| is_json(value)) {
@@ -317,9 +329,12 @@ impl Asked {
         loop {
             let mut command = redis::cmd("SCAN");
             command.arg(cursor).arg("MATCH").arg(format!("{PREFIX}*")).arg("COUNT").arg(SCAN_COUNT);
-            let scan = link.run(async |mut connection| command.query_async::<(u64, Vec<Vec<u8>>)>(&mut connection).await);
+            let scan = link.run(move |mut connection| async move {
+                command.query_async::<(u64, Vec<Vec<u8>>)>(&mut connection).await
+            });
             let (next, keys) = scan.await.map_err(|cause| self.failed(cause))?;
-            groups.extend(keys.iter().map(|key| String::from_utf8_lossy(&key[PREFIX.len()..]).into_owned()));
+            let scopes = keys.iter().filter_map(|key| key.strip_prefix(PREFIX.as_bytes()));
+            groups.extend(scopes.map(|scope| String::from_utf8_lossy(scope).into_owned()));
             cursor = next;
             if cursor == 0 {
                 break;

@@ -175,6 +175,28 @@ pub fn write_listed(out: &mut Vec<u8>, key: &str, value: &[u8], include_keys: bo
     }
 }
 
+/// A value without white space around its parts.
+pub fn compact(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((first, after)) = rest.split_first() {
+        match first {
+            b' ' | b'\n' | b'\r' | b'\t' => rest = after,
+            b'"' => {
+                let mut scanner = Scanner::new(rest);
+                let length = if scanner.string().is_ok() { scanner.offset() } else { rest.len() };
+                out.extend_from_slice(&rest[..length]);
+                rest = &rest[length..];
+            }
+            byte => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
 /// Length of a value without white space and needless escapes, in bytes (STATE-62).
 pub fn compact_bytes(value: &[u8]) -> usize {
     let mut bytes = 0;
@@ -257,10 +279,23 @@ mod tests {
     // STATE-62
     #[test]
     fn compact_length_is_that_of_the_shortest_text() {
-        for text in ["1.50", "null", "{}", "[ 1, 2 ]", r#"{"a": "x y", "b" : [ ]}"#, "\"\\u00e9\\/\\n\\u0001\\ud83d\\ude00\\u20ac\\\"\""] {
+        for text in [
+            "1.50",
+            "null",
+            "{}",
+            "[ 1, 2 ]",
+            r#"{"a": "x y", "b" : [ ]}"#,
+            "\"\\u00e9\\/\\n\\u0001\\ud83d\\ude00\\u20ac\\\"\"",
+        ] {
             let value: serde_json::Value = serde_json::from_str(text).expect("it is JSON");
             let expected = if text == "1.50" { 4 } else { value.to_string().len() };
             assert_eq!(compact_bytes(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn only_white_space_between_parts_goes() {
+        let text = br#" { "a b" : [ 1.50 , "\" \u00e9" ,{}] } "#;
+        assert_eq!(compact(text), br#"{"a b":[1.50,"\" \u00e9",{}]}"#);
     }
 }

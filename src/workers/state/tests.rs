@@ -205,7 +205,8 @@ fn changes_fire_triggers() {
     bench.bind("not mine", json!({"scope": "t"}));
     bench.call(Set, r#"{"scope":"s","key":"k","value":{"n":1}}"#).expect("it is set");
     let made = bench.host.take_made();
-    let event = r#"{"type":"state","event_type":"state:created","scope":"s","key":"k","old_value":null,"new_value":{"n":1}}"#;
+    let event =
+        r#"{"type":"state","event_type":"state:created","scope":"s","key":"k","old_value":null,"new_value":{"n":1}}"#;
     assert_eq!(made.iter().map(|made| made.function_id.as_str()).collect::<Vec<_>>(), ["f::mine", "f::mine too"]);
     for made in made {
         assert_eq!((made.namespace.as_str(), made.data.as_str()), ("apps", event));

@@ -145,9 +145,14 @@ mod tests {
             ids.sort();
             ids.concat()
         };
-        for (scope, key, expected) in
-            [("a", "k", "01234"), ("a", "x", "014"), ("b", "k", "024"), ("b", "x", "04"), ("", "", "04"), ("A", "K", "04")]
-        {
+        for (scope, key, expected) in [
+            ("a", "k", "01234"),
+            ("a", "x", "014"),
+            ("b", "k", "024"),
+            ("b", "x", "04"),
+            ("", "", "04"),
+            ("A", "K", "04"),
+        ] {
             assert_eq!(matching(&triggers, scope, key), expected, "{scope} {key}");
         }
         triggers.remove(&binding("0", "{}"));

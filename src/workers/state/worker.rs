@@ -344,8 +344,9 @@ impl BuiltIn for State {
     fn call(&mut self, call: Call, host: &mut dyn Host) {
         let function = Function::ALL[call.function];
         if let Some(remote) = self.remote.as_mut().filter(|_| function != Function::OnConfigChange) {
-            if let Err((call, failure)) = remote.start(call, function, self.max_value_bytes) {
-                host.answer(call.id, Err(&failure));
+            let id = call.id;
+            if let Err(failure) = remote.start(call, function, self.max_value_bytes) {
+                host.answer(id, Err(&failure));
             }
             return;
         }
