@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and may block; the bans are for shards")]
 
 pub mod engine;
+pub mod http;
 pub mod ports;
 pub mod redis;
 pub mod sandbox;
@@ -16,6 +17,7 @@ pub mod worker;
 use std::time::{Duration, Instant};
 
 pub use engine::Engine;
+pub use http::{HttpClient, HttpResponse};
 pub use serde_json::{Value, json};
 pub use socket::{Frame, RawSocket};
 pub use worker::{Ending, RawWorker, error_code};

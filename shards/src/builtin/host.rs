@@ -1,8 +1,10 @@
 //! What a built-in worker may ask of its shard.
 
 use super::{BuiltInId, CallId, SocketId, Token};
+use crate::channel::{Amount, End, Leaving, Piece};
 use crate::ids::ShardId;
 use crate::shard::Now;
+use crate::shard::channels::ChannelKey;
 use std::any::Any;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -86,7 +88,7 @@ pub trait Host {
 
     // === calls ===
 
-    /// Ends a call of one of the worker's functions. An empty result is none: its caller gets no `result`.
+    /// Ends a call of one of the worker's functions. An empty result is success without a value.
     fn answer(&mut self, call: CallId, outcome: Result<&[u8], &Failure>);
 
     /// Calls a function; its end comes through [`super::BuiltIn::answer`], a missing function too.
@@ -122,6 +124,26 @@ pub trait Host {
 
     /// Closes at once; what is queued is lost.
     fn abort(&mut self, socket: SocketId);
+
+    // === channels ===
+
+    /// Makes a channel and takes one end of it, as `holder`: a number of the instance's choosing below 2^48, the same
+    /// in all that follows. What happens comes through [`super::BuiltIn::channel_event`]. The channel lasts until it
+    /// is discarded or both ends have left. A writer keeps to a [`crate::channel::Window`] of
+    /// [`crate::limits::CHANNEL_BUFFER_DEFAULT`] messages.
+    fn create_channel(&mut self, end: End, holder: u64) -> ChannelKey;
+
+    /// Puts a message in.
+    fn write_channel(&mut self, channel: Uuid, holder: u64, piece: Piece);
+
+    /// Says that messages have been used up; their writer may go on.
+    fn take_from_channel(&mut self, channel: Uuid, holder: u64, amount: Amount);
+
+    /// Gives the end up. Who holds the other one is told; one still to come finds the channel.
+    fn leave_channel(&mut self, channel: Uuid, end: End, holder: u64, leaving: Leaving);
+
+    /// Ends a channel now; an end still to come finds nothing.
+    fn discard_channel(&mut self, channel: Uuid);
 }
 
 /// How a message gets from another thread to a shard.

@@ -165,9 +165,8 @@ impl Shard {
                 pending.route.release(provider);
             }
         }
-        let outcome = self
-            .route(namespace, function_id)
-            .and_then(|route| self.resolve_again(&route, message.provider, &call));
+        let outcome =
+            self.route(namespace, function_id).and_then(|route| self.resolve_again(&route, message.provider, &call));
         if let Err(refusal) = outcome {
             self.refuse(&call, &refusal);
         }

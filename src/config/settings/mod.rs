@@ -24,7 +24,7 @@ pub use observability::{
     SamplingSettings, TraceStorageSettings,
 };
 pub use outside::{
-    BridgeSettings, ExecSettings, ExposeSettings, ForwardSettings, HttpFunctionsSettings, SecuritySettings,
+    BridgeSettings, ExecRestart, ExecSettings, ExposeSettings, ForwardSettings, HttpFunctionsSettings, SecuritySettings,
 };
 pub use queue::{BuiltinQueueSettings, NamedQueueSettings, QueueAdapter, QueueKind, QueueSettings, RabbitMqSettings};
 
