@@ -61,6 +61,7 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     let stop = Stop { engine: engine.stop_handle(), processes: processes.clone(), grace: stop_grace };
     obey_signals(signals, stop, nudge)?;
     engine.join();
+    crate::store::close_all();
     // Asked to stop when the signal came; this waits for the rest.
     processes.stop(stop_grace);
     tracing::warn!("Engine shutdown complete");
@@ -95,6 +96,7 @@ fn warn_of_missing_workers(loaded: &Loaded) {
         BuiltIn::Telemetry,
         BuiltIn::Http,
         BuiltIn::HttpFunctions,
+        BuiltIn::State,
         BuiltIn::WorkerOps,
     ];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {

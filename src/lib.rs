@@ -8,6 +8,7 @@ mod logging;
 mod memory;
 pub mod processes;
 pub mod reload;
+pub mod store;
 mod suggest;
 pub mod workers;
 

@@ -5,8 +5,12 @@ mod exec;
 mod http;
 pub mod http_functions;
 pub mod managed;
+pub mod number;
+pub mod payload;
 pub mod pubsub;
 mod redis;
+pub mod state;
+pub mod update;
 pub mod worker_ops;
 
 use crate::config::settings::{HttpFunctionsSettings, HttpSettings, WorkerSettings};
@@ -68,9 +72,10 @@ fn listener(name: &str, host: Option<&str>, port: u16) -> Result<ListenerSetting
 
 fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {
     match settings {
-        WorkerSettings::HttpFunctions(settings) => http_functions::definition(settings).map(Some),
+        WorkerSettings::State(settings) => state::definition(settings).map(Some),
         WorkerSettings::Cron(settings) => cron::definition(settings).map(Some),
         WorkerSettings::PubSub(settings) => pubsub::definition(settings).map(Some),
+        WorkerSettings::HttpFunctions(settings) => http_functions::definition(settings).map(Some),
         _ => Ok(None),
     }
 }
