@@ -1,5 +1,7 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+mod queue;
+
 use crate::config::{Config, WorkerKind, settings::WorkerSettings};
 use iii_shards::builtin::Definition;
 
@@ -16,9 +18,8 @@ pub fn definitions(config: &Config) -> Result<Vec<Definition>, String> {
 }
 
 fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {
-    // One arm per worker: `WorkerSettings::Queue(settings) => queue::definition(settings).map(Some)`.
-    #[allow(clippy::match_single_binding, reason = "arms come with the workers")]
     match settings {
+        WorkerSettings::Queue(settings) => queue::definition(settings).map(Some),
         _ => Ok(None),
     }
 }

@@ -312,8 +312,11 @@ impl Shard {
 
     /// Tells every shard that holds the route, this one included.
     fn publish(&mut self, name: &FunctionName, change: &Change) {
+        // Every shard holds the routes of built-in workers, also of those that yield.
+        let route = self.routes.find(name.hash, &name.namespace, &name.id);
+        let all = route.is_some_and(|route| route.built_in().is_some());
         for peer in 0..self.settings.shards {
-            if change.subscribers >> peer & 1 == 1 && peer != self.id.index() {
+            if (all || change.subscribers >> peer & 1 == 1) && peer != self.id.index() {
                 let routes = Routes { name: name.clone(), providers: change.providers.clone(), elsewhere: Vec::new() };
                 self.mesh[peer].messages.push(RingMessage::Routes(Box::new(routes)));
             }
@@ -347,7 +350,9 @@ impl Shard {
     pub(super) fn apply_routes(&mut self, name: &FunctionName, providers: &[ProviderId], elsewhere: &[String]) {
         if providers.is_empty() {
             let route = self.routes.find(name.hash, &name.namespace, &name.id).cloned();
-            self.routes.remove(name.hash, &name.namespace, &name.id);
+            if route.as_ref().is_none_or(|route| route.built_in().is_none()) {
+                self.routes.remove(name.hash, &name.namespace, &name.id);
+            }
             if let Some(route) = route {
                 route.set_providers(&[]);
                 self.release_waiting(&route, elsewhere);

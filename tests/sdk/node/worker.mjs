@@ -1,5 +1,5 @@
 // A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
-// One JSON object per line, in: {call, function_id, payload, void}; out: {event: "handled" | "outcome", ...}.
+// One JSON object per line, in: {call, function_id, payload, void, queue} or {subscribe, function_id, config}; out: {event: "handled" | "outcome", ...}.
 import { createInterface } from 'node:readline'
 
 const { registerWorker, TriggerAction } = await import(process.env.III_SDK)
@@ -32,8 +32,13 @@ for (const [name, handler] of Object.entries(handlers)) {
 }
 
 createInterface({ input: process.stdin }).on('line', async (line) => {
-  const { call, function_id, payload, void: fireAndForget } = JSON.parse(line)
-  const action = fireAndForget ? TriggerAction.Void() : undefined
+  const { call, function_id, payload, void: fireAndForget, queue, subscribe, config } = JSON.parse(line)
+  if (subscribe) {
+    worker.registerTrigger({ type: subscribe, function_id, config })
+    return
+  }
+  const later = queue ? TriggerAction.Enqueue({ queue }) : undefined
+  const action = fireAndForget ? TriggerAction.Void() : later
   try {
     const result = await worker.trigger({ function_id, payload, action })
     report('outcome', { call, result: result ?? null })

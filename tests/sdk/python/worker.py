@@ -1,6 +1,7 @@
 """A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
 
-One JSON object per line, in: {call, function_id, payload, void}; out: {event: "handled" | "outcome", ...}.
+One JSON object per line, in: {call, function_id, payload, void, queue} or {subscribe, function_id,
+config}; out: {event: "handled" | "outcome", ...}.
 """
 
 import json
@@ -61,6 +62,8 @@ def make_call(command):
     request = {"function_id": command["function_id"], "payload": command["payload"]}
     if command.get("void"):
         request["action"] = TriggerAction.Void()
+    if command.get("queue"):
+        request["action"] = TriggerAction.Enqueue(queue=command["queue"])
     try:
         report("outcome", call=command["call"], result=worker.trigger(request))
     except Exception as error:  # whatever the SDK raises is the outcome
@@ -68,5 +71,13 @@ def make_call(command):
         report("outcome", call=command["call"], error={"code": code, "message": str(error)})
 
 
+def subscribe(command):
+    trigger = {"type": command["subscribe"], "function_id": command["function_id"], "config": command["config"]}
+    worker.register_trigger(trigger)
+
+
 for line in sys.stdin:
+    if "subscribe" in json.loads(line):
+        subscribe(json.loads(line))
+        continue
     threading.Thread(target=make_call, args=(json.loads(line),), daemon=True).start()
