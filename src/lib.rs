@@ -6,6 +6,7 @@ pub mod egress;
 pub mod engine;
 mod logging;
 mod memory;
+pub mod reload;
 pub mod store;
 mod suggest;
 pub mod workers;

@@ -106,6 +106,7 @@ impl FakeHost {
             metadata: None,
             traceparent: None,
             baggage: None,
+            endpoint: None,
         }
     }
 

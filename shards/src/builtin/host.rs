@@ -86,7 +86,7 @@ pub trait Host {
 
     // === calls ===
 
-    /// Ends a call of one of the worker's functions. An empty result = success without one.
+    /// Ends a call of one of the worker's functions. An empty result is success without a value.
     fn answer(&mut self, call: CallId, outcome: Result<&[u8], &Failure>);
 
     /// Calls a function; its end comes through [`super::BuiltIn::answer`], a missing function too.

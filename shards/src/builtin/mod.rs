@@ -8,11 +8,13 @@
 //! What belongs together lives on one shard: [`Home::Key`] sends calls that name the same state scope, queue or
 //! topic to the same instance, which therefore sees them one after the other, without locks.
 
+mod change;
 mod definition;
 #[cfg(any(test, feature = "sim"))]
 pub mod fake;
 mod host;
 
+pub use change::Change;
 pub use definition::{Check, Definition, Factory, Function, Home, TriggerType};
 pub use host::{Failure, Host, Mailbox, OutgoingCall, Post, key_of};
 
@@ -23,6 +25,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Name of the built-in worker that runs functions which are HTTP endpoints.
+pub const HTTP_FUNCTIONS_WORKER: &str = "iii-http-functions";
 
 /// One of the built-in workers of this engine: its place in the list the engine was started with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +72,8 @@ pub struct Call {
     pub traceparent: Option<String>,
     /// W3C baggage of the caller.
     pub baggage: Option<String>,
+    /// Where the function really is, if a worker has registered it as an HTTP endpoint: one JSON value, as sent.
+    pub endpoint: Option<Rc<[u8]>>,
 }
 
 /// How a call ended: its result as one JSON value, or what went wrong.
@@ -96,8 +103,16 @@ pub trait BuiltIn {
     /// The time asked for with [`Host::wake_at`] has come.
     fn timer(&mut self, _host: &mut dyn Host) {}
 
-    /// The worker's settings have changed; `settings` is what its configuration is read into.
-    fn reload(&mut self, _settings: &dyn Any, _host: &mut dyn Host) {}
+    /// The configuration has changed and another instance takes this one's place. What is returned goes to that
+    /// one's [`BuiltIn::take_over`], and open sockets stay open for it; with `None` they are closed. Calls it has not
+    /// answered end with `invocation_stopped`, its own are forgotten, and the new one is told of all triggers.
+    fn hand_over(&mut self, host: &mut dyn Host) -> Option<Box<dyn Any>> {
+        self.stop(host);
+        None
+    }
+
+    /// Takes what the instance before handed over, right before [`BuiltIn::start`].
+    fn take_over(&mut self, _legacy: Box<dyn Any>, _host: &mut dyn Host) {}
 
     /// The engine stops. What is not on disk by now is to be written; calls made from here on are not answered.
     fn stop(&mut self, _host: &mut dyn Host) {}

@@ -9,6 +9,7 @@ mod catalog;
 mod discovery;
 mod events;
 pub mod functions;
+mod reattach;
 pub mod report;
 mod requests;
 pub mod schemas;
@@ -17,7 +18,7 @@ mod telemetry;
 mod tests;
 pub mod triggers;
 
-use crate::builtin::{BuiltInId, Definition};
+use crate::builtin::{BuiltInId, Change, Definition};
 use crate::connection::worker::Generation;
 use crate::ids::{ConnectionId, ShardId};
 use crate::limits::{FIRE_ATTEMPTS_MAX, FIRE_RETRY_MS, REATTACH_HANDOVER_MS};
@@ -33,6 +34,7 @@ use events::Events;
 use functions::EngineFunction;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
+use reattach::{Lost, Reattaches};
 pub use report::{Command, Firing, FunctionDetails, Report};
 use requests::Service;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -58,13 +60,6 @@ struct WorkerRecord {
     functions: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-/// A worker that left a moment ago.
-struct Lost {
-    connection: ConnectionId,
-    token: Uuid,
-    until_ms: u64,
-}
-
 /// The control shard.
 pub struct Control {
     settings: Arc<Settings>,
@@ -74,11 +69,15 @@ pub struct Control {
     workers: BTreeMap<ConnectionId, WorkerRecord>,
     by_worker_id: HashMap<Uuid, ConnectionId>,
     lost: HashMap<Uuid, Lost>,
+    reattaches: Reattaches,
     catalog: Catalog,
     triggers: Triggers,
     events: Events,
     services: BTreeMap<(Arc<str>, Box<str>), Service>,
     built_ins: Vec<Arc<Definition>>,
+    /// Shards that have not applied the last change, and whether the last of them has since it was asked for.
+    unchanged: usize,
+    changed: bool,
     queries: HashMap<u64, Query>,
     query_count: u64,
     /// Calls that wait for a provider's answer to a trigger, by trigger.
@@ -104,11 +103,14 @@ impl Control {
             workers: BTreeMap::new(),
             by_worker_id: HashMap::new(),
             lost: HashMap::new(),
+            reattaches: Reattaches::default(),
             catalog: Catalog::default(),
             triggers: Triggers::default(),
             events: Events::default(),
             services: BTreeMap::new(),
             built_ins: Vec::new(),
+            unchanged: 0,
+            changed: false,
             queries: HashMap::new(),
             query_count: 0,
             telemetry: TelemetrySink::default(),
@@ -134,12 +136,59 @@ impl Control {
         for definition in definitions {
             let worker = BuiltInId(self.built_ins.len() as u16);
             self.built_ins.push(definition.clone());
-            for trigger_type in &definition.trigger_types {
-                let check = trigger_type.check.clone();
-                let provider = Box::new(Instances { worker, shards: self.settings.shards, check });
-                self.provide_trigger_type(BuiltInTriggerType { id: trigger_type.id.clone(), provider });
+            self.provide_types_of(worker);
+        }
+    }
+
+    fn provide_types_of(&mut self, worker: BuiltInId) {
+        let definition = self.built_ins[usize::from(worker.0)].clone();
+        for trigger_type in &definition.trigger_types {
+            let check = trigger_type.check.clone();
+            let provider = Box::new(Instances { worker, shards: self.settings.shards, check });
+            self.provide_trigger_type(BuiltInTriggerType { id: trigger_type.id.clone(), provider });
+        }
+    }
+
+    /// The configuration has changed. Shards apply it in their own time; see [`Control::take_changed`].
+    pub fn apply_change(&mut self, change: &Arc<Change>) {
+        self.settings = change.settings.clone();
+        for (id, _) in &change.built_ins {
+            if let Some(definition) = self.built_ins.get(usize::from(id.0)).cloned() {
+                for trigger_type in &definition.trigger_types {
+                    self.triggers.withdraw_built_in(&trigger_type.id);
+                }
             }
         }
+        self.apply_effects();
+        for shard in 0..self.settings.shards {
+            self.command(ShardId(shard as u16), Command::Change(change.clone()));
+        }
+        self.unchanged = self.settings.shards;
+        for (id, definition) in &change.built_ins {
+            let known = usize::from(id.0) < self.built_ins.len();
+            match definition {
+                Some(definition) if known => {
+                    self.built_ins[usize::from(id.0)] = definition.clone();
+                    self.provide_types_of(*id);
+                }
+                Some(definition) => self.add_built_ins(std::slice::from_ref(definition)),
+                None => {
+                    if let Some(gone) = self.built_ins.get_mut(usize::from(id.0)) {
+                        *gone = Arc::new(Definition::removed());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether every shard has applied the last change since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn handle_changed(&mut self) {
+        self.unchanged = self.unchanged.saturating_sub(1);
+        self.changed |= self.unchanged == 0;
     }
 
     /// Sets the time for what is handled next.
@@ -276,6 +325,7 @@ impl Control {
             }
             Report::Gone { connection } => self.handle_gone(connection),
             Report::Reattach { connection, previous, token } => self.handle_reattach(connection, previous, token),
+            Report::Echoed => self.handle_echo(),
             Report::Evicted { successor } => self.command(successor.shard, Command::OpenGate { connection: successor }),
             Report::Call { caller, invocation_id, function, generation, data, baggage, session } => {
                 self.handle_call(Call { caller, invocation_id, function, generation, data, baggage, session });
@@ -286,6 +336,7 @@ impl Control {
             }
             Report::Load { query, load } => self.handle_load(query, load),
             Report::Telemetry { connection, signal, body } => self.telemetry.accept(connection, signal, &body),
+            Report::Changed => self.handle_changed(),
             Report::Unfired(firing) => self.handle_unfired(firing),
             Report::Message { connection, kind, text } => self.handle_message(connection, kind, &text),
         }
@@ -414,24 +465,6 @@ impl Control {
         }
         let until_ms = now_ms + REATTACH_HANDOVER_MS;
         self.lost.insert(worker.worker_id, Lost { connection, token: worker.token, until_ms });
-    }
-
-    /// PROTO-46: whatever does not match is ignored in silence; the connection goes on as a new one.
-    fn handle_reattach(&mut self, connection: ConnectionId, previous: Uuid, token: Uuid) {
-        let live = self
-            .by_worker_id
-            .get(&previous)
-            .copied()
-            .filter(|old| *old != connection && self.workers.get(old).is_some_and(|worker| worker.token == token));
-        if let Some(old) = live {
-            return self.command(old.shard, Command::Evict { connection: old, successor: connection });
-        }
-        if let Some(lost) = self.lost.get(&previous).filter(|lost| lost.token == token && lost.until_ms > self.now.ms) {
-            let old = lost.connection;
-            self.lost.remove(&previous);
-            self.command(old.shard, Command::HandOver { lost: old, successor: connection });
-        }
-        self.command(connection.shard, Command::OpenGate { connection });
     }
 }
 

@@ -3,13 +3,12 @@
 use super::announcement::Announcement;
 use super::functions::EngineFunction;
 use super::triggers::Binding;
-use crate::builtin::BuiltInId;
+use crate::builtin::{BuiltInId, Change};
 use crate::connection::worker::Generation;
 use crate::ids::ConnectionId;
 use crate::session::Session;
 use crate::wire::envelope::Kind;
 use crate::wire::telemetry::Signal;
-use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -79,6 +78,8 @@ pub enum Report {
         /// Token it had.
         token: Uuid,
     },
+    /// Answer to [`Command::Echo`].
+    Echoed,
     /// The connection it replaces has been cleaned up.
     Evicted {
         /// The new connection.
@@ -130,6 +131,8 @@ pub enum Report {
         /// An OTLP/JSON export request; valid JSON.
         body: Box<[u8]>,
     },
+    /// A shard has applied a [`Command::Change`].
+    Changed,
     /// A registration message that concerns no function.
     Message {
         /// Which connection.
@@ -166,6 +169,8 @@ pub enum Command {
         /// Worker id of the holder.
         owner: Box<str>,
     },
+    /// Say [`Report::Echoed`] behind all that is under way.
+    Echo,
     /// End a live connection that another continues.
     Evict {
         /// The old connection.
@@ -205,13 +210,8 @@ pub enum Command {
         /// It has come.
         added: bool,
     },
-    /// A built-in worker's settings have changed.
-    Reload {
-        /// Whose.
-        worker: BuiltInId,
-        /// What its configuration is read into.
-        settings: Arc<dyn Any + Send + Sync>,
-    },
+    /// The configuration has changed; answered with [`Report::Changed`].
+    Change(Arc<Change>),
     /// The engine stops.
     Stop,
 }

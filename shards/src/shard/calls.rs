@@ -7,9 +7,9 @@
 use super::Shard;
 use super::access::middleware_request;
 use super::enqueue;
-use super::mesh::{Batch, Call, FunctionName, InvokeMessage, RingMessage};
+use super::mesh::{Batch, Call, InvokeMessage, RingMessage};
 use crate::connection::Connection;
-use crate::connection::worker::{Echo, Generation, InFlight, Pending, Worker};
+use crate::connection::worker::{Echo, Generation, InFlight, Parked, Pending, Worker};
 use crate::control::functions::EngineFunction;
 use crate::control::{Firing, Report};
 use crate::ids::{ConnectionId, ProviderId};
@@ -103,11 +103,13 @@ impl Shard {
             Some(namespace) => namespace,
         };
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return Ok(()) };
-        if worker.namespace.is_none()
-            && worker.parked.iter().any(|parked| parked.registers.as_deref() == Some(&*function_id))
-        {
-            worker.parked.push_back(crate::connection::worker::Parked { text: envelope.text.into(), registers: None });
-            return Ok(());
+        let replays = std::mem::take(&mut worker.replays) || metadata.is_some();
+        if !replays && (worker.waits_on.is_some() || !worker.parked.is_empty()) {
+            let is_call = &*function_id != EngineFunction::WorkersRegister.id();
+            if worker.must_park(is_call, &function_id) {
+                self.park(id, Parked { text: envelope.text.into(), is_call, registers: None });
+                return Ok(());
+            }
         }
         if let Some(tracked) = tracked
             && worker.pending.contains_key(&tracked)
@@ -247,9 +249,12 @@ impl Shard {
     /// Sends a call to a provider, or keeps it until the owner has said who that is.
     #[inline]
     pub(super) fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
-        let waits_on = |worker: &Worker| worker.waits_on.clone();
-        if let Some(earlier) = self.connection(call.caller).and_then(Connection::worker).and_then(waits_on) {
-            return self.wait(&earlier, call);
+        let owner = self.hasher.owner(route.hash).0;
+        let is_held = |worker: &Worker| worker.waits_on.is_some() || worker.changed_owners >> owner & 1 == 1;
+        if self.connection(call.caller).and_then(Connection::worker).is_some_and(is_held)
+            && let Some(held) = self.hold_back(route, call)
+        {
+            return held;
         }
         let tracked = call.invoke.invocation_id.filter(|_| call.caller != ConnectionId::ENGINE);
         let Some(provider) = route.pick(tracked.is_some()) else {
@@ -277,11 +282,7 @@ impl Shard {
                     if call.retried {
                         return Err(Refusal::new(codes::INVOCATION_STOPPED, codes::INVOCATION_STOPPED_MESSAGE));
                     }
-                    route.set_providers(&[]);
-                    if route.built_in().is_some() {
-                        return self.dispatch(route, &Call { retried: true, ..*call });
-                    }
-                    return self.resolve(route, &Call { retried: true, ..*call });
+                    return self.resolve_again(route, provider, call);
                 }
             }
         } else {
@@ -299,7 +300,13 @@ impl Shard {
         if let Some(tracked) = tracked {
             let worker = self.connection_mut(call.caller).and_then(Connection::worker_mut);
             match worker.and_then(|worker| worker.pending.get_mut(&tracked)) {
-                Some(pending) => pending.provider = Some(provider.connection),
+                Some(pending) => {
+                    pending.provider = Some(provider.connection);
+                    // The pick is given back where it was made: the route may be another one than when it was tracked.
+                    if !Rc::ptr_eq(&pending.route, route) {
+                        pending.route = route.clone();
+                    }
+                }
                 // The caller left while the route was resolved, so nothing will give the pick back.
                 None => route.release(provider.connection),
             }
@@ -307,109 +314,11 @@ impl Shard {
         Ok(())
     }
 
-    /// Asks the owner for the providers of a route; the call waits.
-    fn resolve(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
-        let owner = self.hasher.owner(route.hash);
-        if owner == self.id {
-            // The owner's own routes are always current.
-            let elsewhere = self.owned.namespaces_of(route.hash, &route.id);
-            return Err(not_found(&route.namespace, &route.id, &elsewhere));
-        }
-        if route.waiting().is_none() {
-            let name =
-                FunctionName { hash: route.hash, namespace: (&*route.namespace).into(), id: (&*route.id).into() };
-            self.mesh[owner.index()].messages.push(RingMessage::Resolve(Box::new(name)));
-        }
-        self.wait(route, call)
-    }
-
-    /// Queues a call until the owner of `on` has answered.
-    fn wait(&mut self, on: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
-        let mut waiting = on.waiting();
-        let batch = waiting.get_or_insert_default();
-        if batch.bytes.len() > crate::limits::MESH_BYTES_MAX {
-            self.counters.overloaded += 1;
-            return Err(Refusal::new(codes::WORKER_OVERLOADED, "too many calls wait for this function's route"));
-        }
-        let nobody = ProviderId { connection: ConnectionId::ENGINE, registration: 0 };
-        let message = batch.invoke(nobody, call);
-        batch.messages.push(RingMessage::Invoke(message));
-        drop(waiting);
-        // What a built-in worker does for one has nothing to do with what it does for another.
-        if call.caller.as_built_in().is_some() {
-            return Ok(());
-        }
-        if let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) {
-            worker.waits_on = Some(on.clone());
-        }
-        Ok(())
-    }
-
-    /// The owner has answered: calls that waited go on, in order.
-    pub(super) fn release_waiting(&mut self, route: &Rc<Route>, elsewhere: &[String]) {
-        let Some(batch) = route.waiting().take() else { return };
-        // All at once: a call that must wait again holds up those behind it.
-        for message in &batch.messages {
-            let RingMessage::Invoke(InvokeMessage { caller, .. }) = message else { continue };
-            if let Some(worker) = self.connection_mut(*caller).and_then(Connection::worker_mut)
-                && worker.waits_on.as_ref().is_some_and(|on| Rc::ptr_eq(on, route))
-            {
-                worker.waits_on = None;
-            }
-        }
-        for message in &batch.messages {
-            let RingMessage::Invoke(message) = message else { continue };
-            let call = message.call(&batch.bytes);
-            let is_of_route = call.invoke.function_id == &*route.id && call.namespace == &*route.namespace;
-            let outcome = if !is_of_route {
-                self.route(call.namespace, call.invoke.function_id).and_then(|own| self.dispatch(&own, &call))
-            } else if route.has_providers() || route.built_in().is_some() {
-                self.dispatch(route, &call)
-            } else {
-                Err(not_found(&route.namespace, &route.id, elsewhere))
-            };
-            if let Err(refusal) = outcome {
-                self.refuse(&call, &refusal);
-            }
-        }
-    }
-
     /// Ends a call that has been tracked.
-    fn refuse(&mut self, call: &Call<'_>, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, call: &Call<'_>, refusal: &Refusal) {
         if let Some(invocation_id) = call.invoke.invocation_id {
             let outcome = Outcome::Error { code: refusal.code, message: &refusal.message, stacktrace: None };
             self.finish(call.caller, invocation_id, &outcome);
-        }
-    }
-
-    /// A provider's home sent a call back: the route was stale.
-    pub(super) fn handle_bounced(&mut self, message: &InvokeMessage, bytes: &[u8]) {
-        let call = message.call(bytes);
-        let (namespace, function_id) = (call.namespace, call.invoke.function_id);
-        if let Some(invocation_id) = call.invoke.invocation_id
-            && call.caller != ConnectionId::ENGINE
-        {
-            // The caller may have left meanwhile; if it comes back it is told.
-            let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) else {
-                let stopped = Refusal::new(codes::INVOCATION_STOPPED, codes::INVOCATION_STOPPED_MESSAGE);
-                return self.refuse(&call, &stopped);
-            };
-            let Some(pending) = worker.pending.get_mut(&invocation_id) else { return };
-            pending.retried = true;
-            if let Some(provider) = pending.provider.take() {
-                pending.route.release(provider);
-            }
-        }
-        let call = Call { retried: true, ..call };
-        let outcome = self.route(namespace, function_id).and_then(|route| {
-            // If we own it the route is current: the provider that sent the call back is no longer in it.
-            if self.hasher.owner(route.hash) != self.id {
-                route.set_providers(&[]);
-            }
-            self.dispatch(&route, &call)
-        });
-        if let Err(refusal) = outcome {
-            self.refuse(&call, &refusal);
         }
     }
 
@@ -456,8 +365,10 @@ impl Shard {
         let Some(connection) = self.connection_mut(provider.connection) else { return Err(Undelivered::Gone) };
         let queued = connection.outbox.bytes();
         let Some(worker) = connection.worker_mut() else { return Err(Undelivered::Gone) };
-        if !worker.functions.get(provider.registration as usize).is_some_and(|function| function.live) {
-            return Err(Undelivered::Gone);
+        let function = worker.functions.get(provider.registration as usize).filter(|function| function.live);
+        let Some(function) = function else { return Err(Undelivered::Gone) };
+        if let Some(endpoint) = function.endpoint.clone() {
+            return self.deliver_to_endpoint(call, endpoint).then_some(()).ok_or(Undelivered::Gone);
         }
         if bytes > worker.message_bytes_max {
             let message =
@@ -719,7 +630,7 @@ pub(super) fn write_answer(
 }
 
 /// PROTO-80: the text depends on whether the id exists in another namespace.
-fn not_found(namespace: &str, function_id: &str, elsewhere: &[String]) -> Refusal {
+pub(super) fn not_found(namespace: &str, function_id: &str, elsewhere: &[String]) -> Refusal {
     let mut message = format!("Function {function_id} not found in namespace {namespace}.");
     if !elsewhere.is_empty() {
         message.push_str(&format!(" It is registered in namespace(s): {}.", elsewhere.join(", ")));

@@ -289,7 +289,11 @@ impl Shard {
             Kind::Ping => self.write(id, |out| encode::write_text(out, "pong", &[])),
             Kind::Pong | Kind::EngineOnly | Kind::InvokeFunction | Kind::InvocationResult => {}
             Kind::Reattach => self.handle_reattach(id, envelope),
-            Kind::RegisterWorker => self.announce(id, None, envelope.text),
+            Kind::RegisterWorker => {
+                if !self.park_registration(id, envelope) {
+                    self.announce(id, None, envelope.text);
+                }
+            }
             Kind::RegisterFunction
             | Kind::UnregisterFunction
             | Kind::RegisterTriggerType
@@ -297,7 +301,7 @@ impl Shard {
             | Kind::RegisterTrigger
             | Kind::UnregisterTrigger
             | Kind::RegisterService => {
-                if !self.park(id, envelope) {
+                if !self.park_registration(id, envelope) {
                     self.register(id, envelope);
                 }
             }
@@ -308,21 +312,30 @@ impl Shard {
         }
     }
 
-    /// Holds a registration back while the namespace is unknown (PROTO-43). Returns whether it did.
-    fn park(&mut self, id: ConnectionId, envelope: &Envelope<'_>) -> bool {
-        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return true };
-        if worker.namespace.is_some() {
-            return false;
+    /// Holds a registration or an announcement back: until the namespace is known (PROTO-43), and until the calls
+    /// before it are on their way. Returns whether it did.
+    pub(super) fn park_registration(&mut self, id: ConnectionId, envelope: &Envelope<'_>) -> bool {
+        let Some(worker) = self.connection(id).and_then(Connection::worker) else { return true };
+        let must_wait = match worker.namespace {
+            // An announcement is what they wait for.
+            None => envelope.kind != Kind::RegisterWorker,
+            Some(_) => worker.waits_on.is_some() || !worker.parked.is_empty(),
+        };
+        if must_wait {
+            let registers = (envelope.kind == Kind::RegisterFunction)
+                .then(|| Envelope::required(envelope.members.id, "id").ok().map(|id| id.into()))
+                .flatten();
+            self.park(id, Parked { text: envelope.text.into(), is_call: false, registers });
         }
+        must_wait
+    }
+
+    pub(super) fn park(&mut self, id: ConnectionId, parked: Parked) {
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
         if worker.parked.len() >= PARKED_MESSAGES_MAX {
-            self.close(id, Some(CloseCode::Policy), "too many registrations before the worker announced itself");
-            return true;
+            return self.close(id, Some(CloseCode::Policy), "too many messages wait for registrations to take effect");
         }
-        let registers = (envelope.kind == Kind::RegisterFunction)
-            .then(|| Envelope::required(envelope.members.id, "id").ok().map(|id| id.into()))
-            .flatten();
-        worker.parked.push_back(Parked { text: envelope.text.into(), registers });
-        true
+        worker.parked.push_back(parked);
     }
 
     /// A frame that is no message is logged and counted; the peer it concerns is told if it can be made out.

@@ -395,7 +395,10 @@ impl Shard {
             }
             RingMessage::Bounced(message) => self.handle_bounced(&message, bytes),
             RingMessage::Resolve(name) => self.own_resolve(&name, from),
-            RingMessage::Routes(routes) => self.apply_routes(&routes.name, &routes.providers, &routes.elsewhere),
+            RingMessage::Routes(routes) => {
+                let answer = routes.is_answer.then_some(&*routes.elsewhere);
+                self.apply_routes(&routes.name, &routes.providers, answer);
+            }
             RingMessage::Register(registration) => self.own_register(&registration),
             RingMessage::Unregister(registration) => self.own_unregister(&registration),
             RingMessage::Replaced(provider, round) => self.handle_replaced(provider, round),
@@ -418,8 +421,7 @@ impl Shard {
             }
             Command::OpenGate { connection } => {
                 if self.connection(connection).and_then(Connection::worker).is_some_and(|w| w.namespace.is_some()) {
-                    self.release_parked(connection);
-                    self.report(Report::Settled { connection });
+                    self.settle(connection);
                 }
                 self.open_gate(connection);
             }
@@ -438,6 +440,7 @@ impl Shard {
                 });
                 self.close(connection, None, "");
             }
+            Command::Echo => self.report(Report::Echoed),
             Command::Evict { connection, successor } => self.evict(connection, successor),
             Command::HandOver { lost, successor } => self.hand_over(lost, successor),
             Command::Fire(firing) => self.fire(firing),
@@ -457,8 +460,18 @@ impl Shard {
                 self.handle_metadata(connection, &text, metadata.as_deref());
             }
             Command::Trigger { worker, trigger, added } => self.handle_trigger(worker, trigger, added),
-            Command::Reload { worker, settings } => self.handle_reload(worker, settings),
+            Command::Change(change) => self.apply_change(&change),
             Command::Stop => self.handle_stop(),
+        }
+    }
+
+    /// The listener of a connection is closed or has other rules now: the peer is to come back (CFG-96, CFG-97).
+    pub(super) fn end_for_change(&mut self, id: ConnectionId) {
+        match self.connection(id).map(|connection| &connection.stage) {
+            Some(Stage::Worker(_) | Stage::Telemetry | Stage::Channel(_)) => {
+                self.close(id, Some(CloseCode::Restart), "the listener has changed");
+            }
+            _ => self.close_socket(id),
         }
     }
 

@@ -13,6 +13,7 @@ mod input;
 mod lifecycle;
 pub mod mesh;
 mod registration;
+mod resolve;
 mod telemetry;
 
 use crate::builtin::{BuiltInId, Post};
@@ -111,6 +112,8 @@ pub struct Shard {
     /// Those whose inbox is not empty.
     built_ins_ready: Vec<BuiltInId>,
     post: Option<Arc<dyn Post>>,
+    /// Who runs functions that are HTTP endpoints.
+    http_functions: Option<BuiltInId>,
     timers: Timers,
     dirty: Vec<u32>,
     commands: VecDeque<SocketCommand>,
@@ -147,6 +150,7 @@ impl Shard {
             built_ins: Vec::new(),
             built_ins_ready: Vec::new(),
             post: None,
+            http_functions: None,
             timers: Timers::default(),
             dirty: Vec::new(),
             commands: VecDeque::new(),

@@ -58,13 +58,19 @@ impl Shard {
         if exclusive {
             // Nothing of a worker whose name is taken may be registered, so its input waits for the verdict.
             if let Some(connection) = self.connection_mut(id) {
-                connection.gated = Some(Vec::new());
+                connection.gated.get_or_insert_default();
             }
         } else {
-            self.release_parked(id);
-            self.report(Report::Settled { connection: id });
+            self.settle(id);
         }
         self.answer_engine(id, call, function, &Outcome::Result(Some(b"{\"success\":true}")));
+    }
+
+    /// Applies what was parked before an announcement, and tells control when that is done.
+    pub(super) fn settle(&mut self, id: ConnectionId) {
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+        worker.settles = true;
+        self.release_parked(id);
     }
 
     /// Takes from an announcement what the home shard needs; the first one fixes the namespace.
@@ -100,6 +106,8 @@ impl Shard {
             }
             if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
                 worker.namespace = Some(wanted);
+                // Calls that are under way to the old namespace must not find them.
+                worker.function_index.clear();
             }
             for function_id in &functions {
                 self.register_function(id, function_id, None);
@@ -120,24 +128,34 @@ impl Shard {
         }
     }
 
-    /// Applies what was parked, in order. Nothing can come in between: this runs to completion.
+    /// Applies what was parked, in order. It ends early at a registration behind a call that waits, and is taken up
+    /// again when the call is on its way.
     pub(super) fn release_parked(&mut self, id: ConnectionId) {
         loop {
             let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-            if worker.held {
+            let waits = worker.waits_on.is_some();
+            if worker.held || worker.parked.front().is_some_and(|next| waits && !next.is_call) {
                 return;
             }
-            let Some(parked) = worker.parked.pop_front() else { break };
+            let Some(next) = worker.parked.pop_front() else { break };
             // It was parked as a valid message.
-            if let Ok(envelope) = Envelope::parse(&parked.text) {
-                match envelope.kind {
-                    Kind::InvokeFunction => self.handle_invoke(id, &envelope),
-                    _ => self.register(id, &envelope),
+            let Ok(envelope) = Envelope::parse(&next.text) else { continue };
+            match envelope.kind {
+                Kind::InvokeFunction => {
+                    worker.replays = true;
+                    self.handle_invoke(id, &envelope);
+                    if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
+                        worker.replays = false;
+                    }
                 }
+                Kind::RegisterWorker => self.announce(id, None, envelope.text),
+                _ => self.register(id, &envelope),
             }
         }
-        if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
-            worker.parked = std::collections::VecDeque::new();
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+        worker.parked = std::collections::VecDeque::new();
+        if std::mem::take(&mut worker.settles) {
+            self.report(Report::Settled { connection: id });
         }
     }
 
@@ -188,6 +206,8 @@ impl Shard {
                     response_format: raw(members.response_format),
                     metadata: raw(members.metadata),
                 };
+                let endpoint = Envelope::raw(members.invocation).map(Into::into);
+                self.set_endpoint(id, &name, endpoint);
                 self.register_function(id, &name, Some(details));
             }
             Kind::UnregisterFunction => self.unregister_function(id, &name),
@@ -207,17 +227,19 @@ impl Shard {
             return self.reject_function(id, &namespace, function_id, &owner);
         }
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-        let registration = match worker.registration(function_id) {
-            Some(known) => known,
+        // One that comes back is the same: calls that are under way to it find it.
+        let registration = match worker.function_index.get(function_id) {
+            Some(known) => *known,
             None => {
                 let index = worker.functions.len() as u32;
                 let shared: Rc<str> = function_id.into();
-                worker.functions.push(Registered { id: shared.clone(), live: true, round: 0 });
+                worker.functions.push(Registered { id: shared.clone(), live: false, round: 0, endpoint: None });
                 worker.function_index.insert(shared, index);
                 index
             }
         };
         let function = &mut worker.functions[registration as usize];
+        function.live = true;
         function.round += 1;
         let claim = Claim { worker: worker.id, process: worker.process, round: function.round };
         let provider = ProviderId { connection: id, registration };
@@ -233,7 +255,23 @@ impl Shard {
         if owner == self.id {
             self.own_register(&registration);
         } else {
+            self.note_change(id, registration.name.hash);
             self.mesh[owner.index()].messages.push(RingMessage::Register(Box::new(registration)));
+        }
+    }
+
+    /// Notes where a function that is about to be registered really is. The newest registration counts (HTTPF-9).
+    fn set_endpoint(&mut self, id: ConnectionId, function_id: &str, endpoint: Option<Rc<[u8]>>) {
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+        match worker.function_index.get(function_id) {
+            Some(known) => worker.functions[*known as usize].endpoint = endpoint,
+            None if endpoint.is_some() => {
+                let index = worker.functions.len() as u32;
+                let shared: Rc<str> = function_id.into();
+                worker.functions.push(Registered { id: shared.clone(), live: false, round: 0, endpoint });
+                worker.function_index.insert(shared, index);
+            }
+            None => {}
         }
     }
 
@@ -248,8 +286,11 @@ impl Shard {
     fn leave_namespace(&mut self, id: ConnectionId, function_id: &str) -> bool {
         let namespace = self.namespace_of(id);
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return false };
-        let Some(registration) = worker.function_index.remove(function_id) else { return false };
-        worker.functions[registration as usize].live = false;
+        let Some(registration) = worker.function_index.get(function_id).copied() else { return false };
+        let function = &mut worker.functions[registration as usize];
+        if !std::mem::take(&mut function.live) {
+            return false;
+        }
         let claim = Claim { worker: worker.id, process: worker.process, round: 0 };
         let name = self.name(&namespace, function_id);
         let provider = ProviderId { connection: id, registration };
@@ -262,6 +303,7 @@ impl Shard {
         if owner == self.id {
             self.own_unregister(&registration);
         } else {
+            self.note_change(registration.provider.connection, registration.name.hash);
             self.mesh[owner.index()].messages.push(RingMessage::Unregister(Box::new(registration)));
         }
     }
@@ -317,18 +359,23 @@ impl Shard {
         let all = route.is_some_and(|route| route.built_in().is_some());
         for peer in 0..self.settings.shards {
             if (all || change.subscribers >> peer & 1 == 1) && peer != self.id.index() {
-                let routes = Routes { name: name.clone(), providers: change.providers.clone(), elsewhere: Vec::new() };
+                let routes = Routes {
+                    name: name.clone(),
+                    providers: change.providers.clone(),
+                    is_answer: false,
+                    elsewhere: Vec::new(),
+                };
                 self.mesh[peer].messages.push(RingMessage::Routes(Box::new(routes)));
             }
         }
-        self.apply_routes(name, &change.providers, &[]);
+        self.apply_routes(name, &change.providers, None);
     }
 
     pub(super) fn own_resolve(&mut self, name: &FunctionName, asker: ShardId) {
         let key = key_of(name);
         let providers = self.owned.subscribe(key, asker);
         let elsewhere = if providers.is_empty() { self.owned.namespaces_of(key.hash, key.id) } else { Vec::new() };
-        let routes = Routes { name: name.clone(), providers, elsewhere };
+        let routes = Routes { name: name.clone(), providers, is_answer: true, elsewhere };
         self.mesh[asker.index()].messages.push(RingMessage::Routes(Box::new(routes)));
     }
 
@@ -346,22 +393,22 @@ impl Shard {
 
     // === routes ===
 
-    /// The owner says who provides a function.
-    pub(super) fn apply_routes(&mut self, name: &FunctionName, providers: &[ProviderId], elsewhere: &[String]) {
-        if providers.is_empty() {
-            let route = self.routes.find(name.hash, &name.namespace, &name.id).cloned();
-            if route.as_ref().is_none_or(|route| route.built_in().is_none()) {
-                self.routes.remove(name.hash, &name.namespace, &name.id);
-            }
-            if let Some(route) = route {
-                route.set_providers(&[]);
-                self.release_waiting(&route, elsewhere);
-            }
-            return;
-        }
-        let route = self.routes.entry(name.hash, &name.namespace, &name.id).clone();
+    /// The owner says who provides a function. `answer` = it was asked; namespaces that have the id instead.
+    pub(super) fn apply_routes(&mut self, name: &FunctionName, providers: &[ProviderId], answer: Option<&[String]>) {
+        let route = if providers.is_empty() {
+            self.routes.find(name.hash, &name.namespace, &name.id).cloned()
+        } else {
+            Some(self.routes.entry(name.hash, &name.namespace, &name.id).clone())
+        };
+        let Some(route) = route else { return };
         route.set_providers(providers);
-        self.release_waiting(&route, elsewhere);
+        let answered = answer.and_then(|elsewhere| Some((route.answered()?, elsewhere)));
+        if route.is_nobodys() && !route.is_asked() {
+            self.routes.remove(name.hash, &name.namespace, &name.id);
+        }
+        if let Some((question, elsewhere)) = answered {
+            self.release_waiting(&route, &question, elsewhere);
+        }
     }
 
     /// A registration here was replaced by another connection's.
@@ -375,9 +422,6 @@ impl Shard {
         }
         function.live = false;
         let function_id = function.id.clone();
-        if worker.function_index.get(&function_id) == Some(&provider.registration) {
-            worker.function_index.remove(&function_id);
-        }
         self.report(Report::Unregistered {
             connection: provider.connection,
             namespace: (&*namespace).into(),

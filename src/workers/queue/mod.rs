@@ -56,8 +56,7 @@ pub fn definition(settings: &QueueSettings) -> Result<Definition, String> {
                 Fsync::Always => Durability::Full,
                 Fsync::Interval => Durability::Relaxed,
             };
-            let store = Store::open(Path::new(&builtin.file_path))
-                .map_err(|error| format!("failed to start worker 'iii-queue': {error}"))?;
+            let store = Store::open(Path::new(&builtin.file_path))?;
             Some((store, durability))
         }
         StoreMethod::InMemory | StoreMethod::Unknown(_) => {
@@ -84,7 +83,7 @@ pub fn definition(settings: &QueueSettings) -> Result<Definition, String> {
 
 fn unsupported(adapter: &str) -> String {
     format!(
-        "failed to start worker 'iii-queue': this version has no '{adapter}' adapter for queues; use `name: builtin` \
+        "this version has no '{adapter}' adapter for queues; use `name: builtin` \
          with `store_method: file_based`"
     )
 }
