@@ -370,3 +370,63 @@ fn a_stop_keeps_everything_and_the_store_has_one_engine() {
     let error = consumer.call("iii::queue::redrive", json!({})).expect_err("a member is missing");
     assert_eq!(error_code(&error), "deserialization_error");
 }
+
+/// Not a test of a promise but of speed: `III_TEST_BINARY=target/release/iii cargo test --test queue -- --ignored speed --nocapture`
+#[test]
+#[ignore = "measures; run it with a release build"]
+fn speed() {
+    const MESSAGES: usize = 100_000;
+    for store in ["store_method: in_memory", IN_FILES, "store_method: file_based, file_path: queue, fsync: interval"] {
+        let engine = engine(1, store);
+        let mut consumer = RawWorker::serving(&engine, "consumer", &["work"]);
+        let running = std::thread::spawn(move || {
+            for _ in 0..MESSAGES {
+                let call = delivery(&mut consumer, "work");
+                consumer.answer(&call, Value::Null);
+            }
+        });
+        let mut producer = RawWorker::named(&engine, "producer");
+        let payload = json!({"text": "x".repeat(1000)});
+        let begin = Instant::now();
+        for sent in 0..MESSAGES + 64 {
+            if sent < MESSAGES {
+                enqueue(&mut producer, "default", "work", payload.clone());
+            }
+            if sent >= 64 {
+                producer.expect("invocationresult");
+            }
+        }
+        let accepted = begin.elapsed();
+        running.join().expect("everything is delivered");
+        let rate = |time: Duration| MESSAGES as f64 / time.as_secs_f64();
+        println!("{store}: {:.0}/s accepted, {:.0}/s delivered and done", rate(accepted), rate(begin.elapsed()));
+    }
+}
+
+/// A million waiting messages cost disk, not memory.
+#[test]
+#[ignore = "writes a gigabyte; run it with a release build"]
+fn backlog() {
+    let engine = engine(1, "store_method: file_based, file_path: queue, fsync: interval");
+    let mut producer = RawWorker::named(&engine, "producer");
+    let payload = json!({"text": "x".repeat(1000)});
+    let before = engine.resident_bytes();
+    let begin = Instant::now();
+    for sent in 0..1_000_000 + 256 {
+        if sent < 1_000_000 {
+            enqueue(&mut producer, "default", "work", payload.clone());
+        }
+        if sent >= 256 {
+            producer.expect("invocationresult");
+        }
+    }
+    let grown = (engine.resident_bytes() - before) >> 20;
+    println!("a million messages in {:?}: +{grown} MiB resident", begin.elapsed());
+    let mut consumer = RawWorker::serving(&engine, "consumer", &["work"]);
+    let begin = Instant::now();
+    for _ in 0..100_000 {
+        let call = delivery(&mut consumer, "work");
+        consumer.answer(&call, Value::Null);
+    }
+    println!("the first 100,000 delivered in {:?}, {} MiB resident", begin.elapsed(), engine.resident_bytes() >> 20);
+}

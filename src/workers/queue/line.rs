@@ -346,6 +346,14 @@ impl Line {
         jobs
     }
 
+    /// What is running is not waited for any longer: it runs again.
+    pub fn interrupt(&mut self) {
+        for (_, job) in std::mem::take(&mut self.running) {
+            self.vacate(&job);
+            self.wait(job);
+        }
+    }
+
     /// The running message of this number.
     pub fn running_job(&self, seq: u64) -> Option<&Job> {
         self.running.get(&seq)

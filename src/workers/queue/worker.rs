@@ -103,6 +103,18 @@ pub struct Queue {
     tickets: u64,
     missing: HashMap<Target, Missing>,
     pub(super) gathers: HashMap<u64, Gather>,
+    /// An earlier instance left its lines: what is on disk is known.
+    inherited: bool,
+}
+
+/// What an instance leaves to its successor when its settings change.
+struct Legacy {
+    lines: Vec<Entry>,
+    by_key: HashMap<Rc<str>, usize>,
+    by_name: HashMap<Rc<str>, Vec<usize>>,
+    storing: HashMap<u64, Storing>,
+    tickets: u64,
+    durable: bool,
 }
 
 impl Queue {
@@ -123,6 +135,7 @@ impl Queue {
             tickets: 0,
             missing: HashMap::new(),
             gathers: HashMap::new(),
+            inherited: false,
         }
     }
 
@@ -684,8 +697,34 @@ fn is_missing(failure: &Failure, target: &Target) -> bool {
 }
 
 impl BuiltIn for Queue {
+    fn hand_over(&mut self, _: &mut dyn Host) -> Option<Box<dyn Any>> {
+        for entry in &mut self.lines {
+            entry.line.interrupt();
+            entry.triggers.clear();
+            entry.configured = false;
+        }
+        Some(Box::new(Legacy {
+            lines: std::mem::take(&mut self.lines),
+            by_key: std::mem::take(&mut self.by_key),
+            by_name: std::mem::take(&mut self.by_name),
+            storing: std::mem::take(&mut self.storing),
+            tickets: self.tickets,
+            durable: self.disk.is_some(),
+        }))
+    }
+
+    /// QUEUE-120, QUEUE-DB-8: messages stay, whatever changes around them.
+    fn take_over(&mut self, legacy: Box<dyn Any>, _: &mut dyn Host) {
+        let Ok(legacy) = legacy.downcast::<Legacy>() else { return };
+        self.inherited = legacy.durable == self.disk.is_some();
+        (self.lines, self.by_key, self.by_name) = (legacy.lines, legacy.by_key, legacy.by_name);
+        (self.storing, self.tickets) = (legacy.storing, legacy.tickets);
+    }
+
     fn start(&mut self, host: &mut dyn Host) {
-        if let Err(error) = self.restore(host) {
+        if !self.inherited
+            && let Err(error) = self.restore(host)
+        {
             // Going on would accept messages while older ones can't be read.
             tracing::error!("iii-queue cannot read its store: {error}");
             std::process::exit(1);
