@@ -8,6 +8,7 @@ pub mod managed;
 pub mod number;
 pub mod payload;
 pub mod pubsub;
+mod queue;
 mod redis;
 pub mod state;
 pub mod update;
@@ -75,6 +76,7 @@ fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {
         WorkerSettings::State(settings) => state::definition(settings).map(Some),
         WorkerSettings::Cron(settings) => cron::definition(settings).map(Some),
         WorkerSettings::PubSub(settings) => pubsub::definition(settings).map(Some),
+        WorkerSettings::Queue(settings) => queue::definition(settings).map(Some),
         WorkerSettings::HttpFunctions(settings) => http_functions::definition(settings).map(Some),
         _ => Ok(None),
     }
