@@ -22,9 +22,21 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     // Signals first: one that arrives while the engine starts must not kill it half-way.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot handle signals: {error}"))?;
     let settings = Settings { trim_memory: crate::memory::trim, ..settings };
-    let engine = Engine::start(settings).map_err(|error| error.to_string())?;
-    for address in engine.addresses().iter().flatten() {
+    let built_ins = crate::workers::definitions(&loaded.config)?;
+    let own_listeners = settings.listeners.len();
+    let listener_names: Vec<String> =
+        built_ins.iter().flat_map(|worker| &worker.listeners).map(|listener| listener.name.clone()).collect();
+    let engine = Engine::start(settings, built_ins).map_err(|error| error.to_string())?;
+    for address in engine.addresses().iter().take(own_listeners).flatten() {
         tracing::info!("Engine listening on address: {address}");
+    }
+    for (name, addresses) in listener_names.iter().zip(&engine.addresses()[own_listeners..]) {
+        for address in addresses {
+            match name.as_str() {
+                "iii-http" => tracing::info!("API listening on address: {address}"),
+                name => tracing::info!("{name} listening on address: {address}"),
+            }
+        }
     }
     tracing::info!("iii {} serving, shards: {}", crate::VERSION, engine.placement());
     if loaded.source.file.is_none() {

@@ -3,6 +3,7 @@
 //! Ids are `Copy`, say which shard to ask, and are safe to keep too long: a slot is reused under a new
 //! generation, so a stale id finds nothing.
 
+use crate::builtin::BuiltInId;
 use std::fmt;
 
 /// A thread of the mesh: data shards are `0..n`, the control shard is `n`.
@@ -30,6 +31,24 @@ pub struct ConnectionId {
 impl ConnectionId {
     /// Stands for "the engine itself" as a caller: no connection has this slot.
     pub const ENGINE: ConnectionId = ConnectionId { shard: ShardId(u16::MAX), slot: u32::MAX, generation: 0 };
+
+    /// Slots of built-in workers begin here; sockets never get that far.
+    const BUILT_IN_SLOTS: u32 = 0xFFFF_0000;
+
+    /// The connection by which an instance of a built-in worker takes part.
+    pub const fn built_in(shard: ShardId, worker: BuiltInId) -> ConnectionId {
+        ConnectionId { shard, slot: Self::BUILT_IN_SLOTS + worker.0 as u32, generation: 0 }
+    }
+
+    /// The built-in worker this stands for, if it does.
+    #[inline]
+    pub const fn as_built_in(self) -> Option<BuiltInId> {
+        match self.slot {
+            u32::MAX => None,
+            slot if slot >= Self::BUILT_IN_SLOTS => Some(BuiltInId((slot - Self::BUILT_IN_SLOTS) as u16)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ConnectionId {

@@ -1,5 +1,6 @@
 //! What an engine is told at start: plain values, already validated by whoever built them.
 
+use crate::builtin::BuiltInId;
 use std::net::SocketAddr;
 
 /// Everything the shard runtime needs to know before it starts.
@@ -48,6 +49,8 @@ pub struct ListenerSettings {
     pub allowed_origins: Vec<String>,
     /// Function that every call from this listener goes through (PROTO-125).
     pub middleware_function_id: Option<String>,
+    /// Built-in worker whose sockets these are, and the number it knows the listener by; `None` = worker protocol.
+    pub built_in: Option<(BuiltInId, usize)>,
     /// Who may do what on this listener; none = everybody everything (PROTO-120…126).
     pub access_rules: Option<AccessRules>,
 }

@@ -69,6 +69,7 @@ fn listener((name, settings): &(String, WorkerManagerSettings)) -> Result<Listen
     let addresses = addresses(settings.host.as_deref(), settings.port)
         .map_err(|cause| ConfigError::Listener { worker: name.clone(), cause })?;
     Ok(ListenerSettings {
+        built_in: None,
         name: name.clone(),
         first_address_suffices: addresses.len() > 1,
         addresses,

@@ -12,6 +12,7 @@ pub mod channel;
 pub mod outbox;
 pub mod worker;
 
+use crate::builtin::BuiltInId;
 use crate::ids::ConnectionId;
 use crate::wire::frame::Reader;
 use channel::ChannelEnd;
@@ -29,6 +30,13 @@ pub enum Stage {
     Telemetry,
     /// `/ws/channels/…`: one end of a channel.
     Channel(Box<ChannelEnd>),
+    /// A socket of a built-in worker's listener.
+    BuiltIn {
+        /// Whose.
+        worker: BuiltInId,
+        /// The peer has ended its side, and the worker has been told.
+        ended: bool,
+    },
     /// The reader of a channel that has ended: its Close frame is queued, input is ignored. Closing once all is sent.
     Finishing,
     /// Nothing more is read; output is flushed, then the socket goes.

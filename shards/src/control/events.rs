@@ -37,7 +37,8 @@ struct Watch {
 
 /// The trigger types of this module.
 pub(super) fn trigger_types() -> [BuiltInTriggerType; 2] {
-    [WORKERS_AVAILABLE, FUNCTIONS_AVAILABLE].map(|id| BuiltInTriggerType { id, provider: Box::new(AcceptAll) })
+    [WORKERS_AVAILABLE, FUNCTIONS_AVAILABLE]
+        .map(|id| BuiltInTriggerType { id: id.into(), provider: Box::new(AcceptAll) })
 }
 
 impl Events {

@@ -71,15 +71,15 @@ engine_functions! {
 
 /// A worker inside the engine, as discovery shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BuiltInWorker {
+pub struct BuiltInWorker<'a> {
     /// Name and id.
-    pub name: &'static str,
+    pub name: &'a str,
     /// One line for people.
-    pub description: &'static str,
+    pub description: &'a str,
 }
 
 /// Built-in workers that always run.
-pub const BUILT_IN_WORKERS: [BuiltInWorker; 3] = [
+pub const BUILT_IN_WORKERS: [BuiltInWorker<'static>; 3] = [
     BuiltInWorker { name: ENGINE_FUNCTIONS_WORKER, description: "Discovery and the other functions of the engine." },
     BuiltInWorker { name: OBSERVABILITY_WORKER, description: "Logging, baggage and health." },
     BuiltInWorker { name: "iii-worker-manager", description: "Accepts worker connections." },

@@ -17,6 +17,7 @@ mod telemetry;
 mod tests;
 pub mod triggers;
 
+use crate::builtin::{BuiltInId, Definition};
 use crate::connection::worker::Generation;
 use crate::ids::{ConnectionId, ShardId};
 use crate::limits::{FIRE_ATTEMPTS_MAX, FIRE_RETRY_MS, REATTACH_HANDOVER_MS};
@@ -38,7 +39,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 pub use telemetry::TelemetrySink;
-use triggers::provider::BuiltInTriggerType;
+use triggers::provider::{BuiltInTriggerType, Instances};
 use triggers::{Effect, Triggers};
 use uuid::Uuid;
 
@@ -77,6 +78,7 @@ pub struct Control {
     triggers: Triggers,
     events: Events,
     services: BTreeMap<(Arc<str>, Box<str>), Service>,
+    built_ins: Vec<Arc<Definition>>,
     queries: HashMap<u64, Query>,
     query_count: u64,
     /// Calls that wait for a provider's answer to a trigger, by trigger.
@@ -106,6 +108,7 @@ impl Control {
             triggers: Triggers::default(),
             events: Events::default(),
             services: BTreeMap::new(),
+            built_ins: Vec::new(),
             queries: HashMap::new(),
             query_count: 0,
             telemetry: TelemetrySink::default(),
@@ -124,6 +127,19 @@ impl Control {
     pub fn provide_trigger_type(&mut self, built_in: BuiltInTriggerType) {
         self.triggers.provide(built_in);
         self.apply_effects();
+    }
+
+    /// Makes the functions and trigger types of built-in workers known. Their number is their place in the list.
+    pub fn add_built_ins(&mut self, definitions: &[Arc<Definition>]) {
+        for definition in definitions {
+            let worker = BuiltInId(self.built_ins.len() as u16);
+            self.built_ins.push(definition.clone());
+            for trigger_type in &definition.trigger_types {
+                let check = trigger_type.check.clone();
+                let provider = Box::new(Instances { worker, shards: self.settings.shards, check });
+                self.provide_trigger_type(BuiltInTriggerType { id: trigger_type.id.clone(), provider });
+            }
+        }
     }
 
     /// Sets the time for what is handled next.

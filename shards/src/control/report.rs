@@ -2,11 +2,15 @@
 
 use super::announcement::Announcement;
 use super::functions::EngineFunction;
+use super::triggers::Binding;
+use crate::builtin::BuiltInId;
 use crate::connection::worker::Generation;
 use crate::ids::ConnectionId;
 use crate::wire::envelope::Kind;
 use crate::wire::telemetry::Signal;
+use std::any::Any;
 use std::net::IpAddr;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// What a data shard tells control. The order of one shard's reports is the order of what happened there.
@@ -168,6 +172,22 @@ pub enum Command {
     CountLoad {
         /// Number of the question.
         query: u64,
+    },
+    /// A trigger of a built-in worker's type has come or gone.
+    Trigger {
+        /// Whose.
+        worker: BuiltInId,
+        /// Which trigger.
+        trigger: Arc<Binding>,
+        /// It has come.
+        added: bool,
+    },
+    /// A built-in worker's settings have changed.
+    Reload {
+        /// Whose.
+        worker: BuiltInId,
+        /// What its configuration is read into.
+        settings: Arc<dyn Any + Send + Sync>,
     },
     /// The engine stops.
     Stop,

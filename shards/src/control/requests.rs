@@ -75,7 +75,7 @@ impl Control {
             follows_connection,
         };
         if !self.triggers.offer(&namespace, &id, offer) {
-            let owner = schemas::known_type(&id).map_or(ENGINE_FUNCTIONS_WORKER, |known| known.worker);
+            let owner = self.owner_of_type(&id).unwrap_or(ENGINE_FUNCTIONS_WORKER);
             return Err(format!("trigger type {id} belongs to {owner}"));
         }
         tracing::info!("[REGISTERED] Trigger Type {id}");

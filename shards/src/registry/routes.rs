@@ -5,6 +5,7 @@
 //! is being resolved; nothing is remembered of ids that nobody provides.
 
 use crate::ids::{ConnectionId, ProviderId};
+use crate::shard::built_in::BuiltInRoute;
 use crate::shard::mesh::Batch;
 use hashbrown::HashTable;
 use std::cell::{Cell, RefCell};
@@ -21,6 +22,8 @@ pub struct Route {
     providers: RefCell<Vec<Choice>>,
     /// Where the next search among equals begins.
     cursor: Cell<usize>,
+    /// Run by a built-in worker: there are no other providers and no owner to ask.
+    built_in: Cell<Option<BuiltInRoute>>,
     /// Calls waiting for the owner's answer. `Some` = being resolved.
     waiting: RefCell<Option<Batch>>,
 }
@@ -41,8 +44,19 @@ impl Route {
             id: id.into(),
             providers: RefCell::default(),
             cursor: Cell::new(0),
+            built_in: Cell::new(None),
             waiting: RefCell::new(None),
         }
+    }
+
+    /// Makes it the route of a built-in worker's function.
+    pub fn set_built_in(&self, to: BuiltInRoute) {
+        self.built_in.set(Some(to));
+    }
+
+    /// The built-in worker that runs the function, if one does.
+    pub fn built_in(&self) -> Option<BuiltInRoute> {
+        self.built_in.get()
     }
 
     /// Picks the provider with the fewest calls in flight, in turn among equals (PROTO-50c). A tracked call is
@@ -129,6 +143,11 @@ impl RouteTable {
     /// Lets go of room for routes that are gone.
     pub fn shrink(&mut self) {
         self.table.shrink_to_fit(|route| route.hash);
+    }
+
+    /// All routes, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Route>> {
+        self.table.iter()
     }
 
     /// Number of routes known.

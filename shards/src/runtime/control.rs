@@ -1,6 +1,7 @@
 //! The control shard's thread: a glommio task that runs the state machine whenever a shard has reported.
 
 use super::{Parcel, Shared};
+use crate::builtin::Definition;
 use crate::control::Control;
 use crate::ids::ShardId;
 use crate::registry::FunctionHasher;
@@ -20,8 +21,14 @@ const STOP_LINGER: Duration = Duration::from_millis(1600);
 const TRIM_WORKERS: usize = 256;
 
 /// Runs until the engine stops.
-pub(super) async fn run(shared: Arc<Shared>, hasher: FunctionHasher, mut port: Port<Parcel>) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    hasher: FunctionHasher,
+    mut port: Port<Parcel>,
+    built_ins: &[Arc<Definition>],
+) {
     let mut control = Control::new(shared.settings.clone(), hasher, rand::random(), shared.now());
+    control.add_built_ins(built_ins);
     let mut stop_by: Option<Instant> = None;
     let mut workers_peak = 0;
     loop {

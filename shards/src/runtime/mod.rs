@@ -7,20 +7,23 @@
 mod buffers;
 mod control;
 pub mod listen;
+mod post;
 pub mod preflight;
 mod pump;
 mod sockets;
 mod uring;
 
+use crate::builtin::{BuiltInId, Definition, Post};
 use crate::ids::ShardId;
 use crate::limits::{RING_SLOTS, SHARDS_MAX};
 use crate::registry::FunctionHasher;
 use crate::ring::mesh::mesh;
-use crate::settings::Settings;
+use crate::settings::{ListenerSettings, Settings};
 use crate::shard::mesh::Batch;
 use crate::shard::{Now, Shard};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use listen::{Bound, bind};
+use post::PostOffice;
 use pump::Pump;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -60,11 +63,13 @@ pub(crate) struct Shared {
     /// Open connections per data shard. The acceptor adds, the home shard subtracts.
     pub loads: Box<[AtomicUsize]>,
     /// Wakes a data shard out of the kernel.
-    pub wakers: Box<[EventFd]>,
+    pub wakers: Arc<[EventFd]>,
     /// Wakes the control shard.
     pub control_waker: atomic_waker::AtomicWaker,
     /// No connection is accepted any more.
     pub stopping: AtomicBool,
+    /// What other threads have for built-in workers, per data shard.
+    pub post: Arc<PostOffice>,
     clock: Instant,
 }
 
@@ -107,20 +112,30 @@ impl StopHandle {
 
 impl Engine {
     /// Binds the listeners and starts all threads. Returns when every shard is serving.
-    pub fn start(settings: Settings) -> Result<Engine, StartError> {
+    ///
+    /// Every built-in worker gets an instance on each shard; its listeners come behind those of the settings.
+    pub fn start(mut settings: Settings, built_ins: Vec<Definition>) -> Result<Engine, StartError> {
         if !(1..=SHARDS_MAX).contains(&settings.shards) {
             return Err(StartError(format!("shards must be from 1 to {SHARDS_MAX}, not {}", settings.shards)));
         }
         preflight::check(settings.shards)?;
+        for (index, definition) in built_ins.iter().enumerate() {
+            for (number, listener) in definition.listeners.iter().enumerate() {
+                let built_in = Some((BuiltInId(index as u16), number));
+                settings.listeners.push(ListenerSettings { built_in, ..listener.clone() });
+            }
+        }
+        let built_ins: Arc<[Arc<Definition>]> = built_ins.into_iter().map(Arc::new).collect();
         let bound = bind(&settings.listeners)?;
         let addresses = bound.iter().map(|listener| listener.addresses.clone()).collect();
         let settings = Arc::new(settings);
         let count = settings.shards;
-        let wakers: Result<Box<[EventFd]>, _> = (0..count).map(|_| EventFd::new()).collect();
+        let wakers: Result<Arc<[EventFd]>, _> = (0..count).map(|_| EventFd::new()).collect();
         let wakers = wakers.map_err(|error| StartError(format!("cannot create an eventfd: {error}")))?;
         let shared = Arc::new(Shared {
             settings: settings.clone(),
             loads: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+            post: Arc::new(PostOffice::new(wakers.clone())),
             wakers,
             control_waker: atomic_waker::AtomicWaker::new(),
             stopping: AtomicBool::new(false),
@@ -145,10 +160,14 @@ impl Engine {
         for (index, port) in ports.into_iter().enumerate() {
             let cpu = pinned.then(|| cpus[index]);
             let (shared, settings, hasher, ready) = (shared.clone(), settings.clone(), hasher.clone(), ready.clone());
+            let built_ins = built_ins.clone();
             // One shard accepts for all: an exclusive listener cannot be split behind our back.
             let listeners: Vec<Bound> = if index == 0 { bound.take().unwrap_or_default() } else { Vec::new() };
             let thread = executor(&format!("iii-shard-{index}"), cpu)?.spawn(move || async move {
-                let shard = Shard::new(ShardId(index as u16), settings, hasher, rand::random());
+                let mut shard = Shard::new(ShardId(index as u16), settings, hasher, rand::random());
+                shard.set_time(shared.now());
+                let post: Arc<dyn Post> = shared.post.clone();
+                shard.start_built_ins(&built_ins, &post);
                 match Pump::new(index, shard, port, shared, listeners) {
                     Ok(mut pump) => {
                         let _ = ready.send(Ok(()));
@@ -166,7 +185,7 @@ impl Engine {
             executor("iii-control", None)?
                 .spawn(move || async move {
                     let _ = ready.send(Ok(()));
-                    control::run(shared, hasher, control_port).await;
+                    control::run(shared, hasher, control_port, &built_ins).await;
                 })
                 .map_err(|error| StartError(format!("cannot start the control shard: {error}")))?
         };

@@ -108,6 +108,8 @@ impl Pump {
             self.completions = completions;
             self.buffers.publish();
             self.shard.handle_timers();
+            self.collect_post();
+            self.shard.run_built_ins();
             let backlog = self.flush();
             if self.should_end() {
                 return;
@@ -165,6 +167,9 @@ impl Pump {
         if backlog {
             at_most(1);
         }
+        if self.shard.built_ins_wait() {
+            at_most(0);
+        }
         if self.accept_again.is_some() {
             at_most(ACCEPT_PAUSE.as_millis() as u64);
         }
@@ -188,6 +193,18 @@ impl Pump {
                 self.adopt(accepted);
             }
             self.shard.handle_batch(ShardId(peer as u16), &mut parcel.batch);
+        }
+    }
+
+    fn collect_post(&mut self) {
+        let mut any = false;
+        let shard = &mut self.shard;
+        self.shared.post.collect(self.index, |worker, message| {
+            any = true;
+            shard.handle_posted(worker, message);
+        });
+        if any {
+            self.last_work_now();
         }
     }
 

@@ -7,7 +7,7 @@
 use super::Shard;
 use super::mesh::{Batch, Call, FunctionName, InvokeMessage, RingMessage};
 use crate::connection::Connection;
-use crate::connection::worker::{Echo, InFlight, Pending, Worker};
+use crate::connection::worker::{Echo, Generation, InFlight, Pending, Worker};
 use crate::control::functions::EngineFunction;
 use crate::control::{Firing, Report};
 use crate::ids::{ConnectionId, ProviderId};
@@ -23,13 +23,13 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 /// Why a call cannot be run. Becomes the caller's error.
-struct Refusal {
-    code: &'static str,
-    message: String,
+pub(super) struct Refusal {
+    pub code: &'static str,
+    pub message: String,
 }
 
 impl Refusal {
-    fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Refusal { code, message: message.into() }
     }
 }
@@ -172,7 +172,7 @@ impl Shard {
         });
     }
 
-    fn track(&mut self, id: ConnectionId, invocation_id: Uuid, pending: Pending) {
+    pub(super) fn track(&mut self, id: ConnectionId, invocation_id: Uuid, pending: Pending) {
         if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
             worker.pending.insert(invocation_id, pending);
             if self.settings.max_invocation_ms > 0 {
@@ -182,7 +182,7 @@ impl Shard {
         }
     }
 
-    fn untrack(&mut self, id: ConnectionId, invocation_id: Uuid) -> Option<Pending> {
+    pub(super) fn untrack(&mut self, id: ConnectionId, invocation_id: Uuid) -> Option<Pending> {
         let worker = self.connection_mut(id)?.worker_mut()?;
         let pending = worker.pending.remove(&invocation_id)?;
         // A map that once held many calls would keep its size for the life of the connection.
@@ -197,7 +197,7 @@ impl Shard {
 
     /// The route of a function, added if it must be asked for.
     #[inline]
-    fn route(&mut self, namespace: &str, function_id: &str) -> Result<Rc<Route>, Refusal> {
+    pub(super) fn route(&mut self, namespace: &str, function_id: &str) -> Result<Rc<Route>, Refusal> {
         let hash = self.hasher.hash(function_id);
         if let Some(route) = self.routes.find(hash, namespace, function_id) {
             return Ok(route.clone());
@@ -211,14 +211,22 @@ impl Shard {
 
     /// Sends a call to a provider, or keeps it until the owner has said who that is.
     #[inline]
-    fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
+    pub(super) fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
         let waits_on = |worker: &Worker| worker.waits_on.clone();
         if let Some(earlier) = self.connection(call.caller).and_then(Connection::worker).and_then(waits_on) {
             return self.wait(&earlier, call);
         }
         let tracked = call.invoke.invocation_id.filter(|_| call.caller != ConnectionId::ENGINE);
         let Some(provider) = route.pick(tracked.is_some()) else {
-            return self.resolve(route, call);
+            let Some(to) = route.built_in() else { return self.resolve(route, call) };
+            let instance = self.dispatch_built_in(to, call)?;
+            if let Some(tracked) = tracked {
+                let worker = self.connection_mut(call.caller).and_then(Connection::worker_mut);
+                if let Some(pending) = worker.and_then(|worker| worker.pending.get_mut(&tracked)) {
+                    pending.provider = Some(instance);
+                }
+            }
+            return Ok(());
         };
         let home = provider.connection.shard;
         if home == self.id {
@@ -289,6 +297,10 @@ impl Shard {
         let message = batch.invoke(nobody, call);
         batch.messages.push(RingMessage::Invoke(message));
         drop(waiting);
+        // What a built-in worker does for one has nothing to do with what it does for another.
+        if call.caller.as_built_in().is_some() {
+            return Ok(());
+        }
         if let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) {
             worker.waits_on = Some(on.clone());
         }
@@ -398,6 +410,9 @@ impl Shard {
     /// Gives a call to a worker: checks that it is still there and can take it, appends it to its outbox.
     #[inline]
     fn deliver(&mut self, provider: ProviderId, call: &Call<'_>) -> Result<(), Undelivered> {
+        if provider.connection.as_built_in().is_some() {
+            return if self.deliver_built_in(provider, call) { Ok(()) } else { Err(Undelivered::Gone) };
+        }
         let outbox_bytes_max = self.settings.outbox_bytes_max;
         let bytes = call.invoke.bytes_max();
         let Some(connection) = self.connection_mut(provider.connection) else { return Err(Undelivered::Gone) };
@@ -491,6 +506,9 @@ impl Shard {
         let Some(pending) = self.untrack(caller, invocation_id) else {
             return self.finish_ghost(caller, invocation_id, outcome);
         };
+        if caller.as_built_in().is_some() {
+            return self.finish_built_in(caller, invocation_id, outcome);
+        }
         let function_id = pending.route.id.clone();
         self.answer_echoing(caller, invocation_id, &function_id, outcome, pending.echo.as_deref());
     }
@@ -520,7 +538,11 @@ impl Shard {
         let pending =
             self.connection(id).and_then(Connection::worker).is_some_and(|w| w.pending.contains_key(&invocation_id));
         if pending {
-            let message = format!("the call took longer than {} ms", self.settings.max_invocation_ms);
+            let message = match id.as_built_in() {
+                // Its limit is its own.
+                Some(_) => "the call took too long".to_owned(),
+                None => format!("the call took longer than {} ms", self.settings.max_invocation_ms),
+            };
             let outcome = Outcome::Error { code: codes::INVOCATION_TIMEOUT, message: &message, stacktrace: None };
             self.finish(id, invocation_id, &outcome);
         }
@@ -558,6 +580,31 @@ impl Shard {
             data: data.into(),
             baggage: Envelope::string(envelope.members.baggage, "").ok().flatten().map(|text| text.into()),
         });
+    }
+
+    /// A built-in worker calls a function of the engine itself.
+    pub(super) fn call_engine_from_built_in(
+        &mut self,
+        function: EngineFunction,
+        call: &Call<'_>,
+    ) -> Result<(), Refusal> {
+        if matches!(function, EngineFunction::WorkersRegister | EngineFunction::ChannelsCreate) {
+            let message = format!("{} is for workers with a connection", function.id());
+            return Err(Refusal::new(codes::INVALID_ARGUMENTS, message));
+        }
+        if let Some(invocation_id) = call.invoke.invocation_id {
+            let route = self.engine_routes[function as usize].clone();
+            self.track(call.caller, invocation_id, Pending { route, provider: None, retried: false, echo: None });
+        }
+        self.report(Report::Call {
+            caller: call.caller,
+            invocation_id: call.invoke.invocation_id,
+            function,
+            generation: Generation::Current,
+            data: call.invoke.data.json.into(),
+            baggage: call.invoke.baggage.map(Into::into),
+        });
+        Ok(())
     }
 
     /// Answers a call of an engine function that the home shard ran itself.

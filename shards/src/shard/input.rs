@@ -29,6 +29,7 @@ impl Shard {
         match connection.stage {
             Stage::Handshake(_) => self.handle_handshake_bytes(id, bytes),
             Stage::Worker(_) | Stage::Telemetry | Stage::Channel(_) => self.handle_frames(id, bytes),
+            Stage::BuiltIn { worker, .. } => self.built_in_socket_bytes(id, worker, bytes),
             Stage::Finishing | Stage::Closing => {}
         }
     }

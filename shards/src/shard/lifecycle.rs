@@ -49,6 +49,10 @@ impl Shard {
         let entry = &mut self.connections[slot as usize];
         let id = ConnectionId { shard: self.id, slot, generation: entry.generation };
         entry.connection = Some(Box::new(Connection::new(id, listener, peer, self.now.ms)));
+        if let Some((worker, number)) = self.listener_owner(listener) {
+            self.open_built_in_socket(id, worker, number);
+            return slot;
+        }
         let timeout = self.settings.listeners[usize::from(listener)].handshake_timeout_ms;
         self.timers.add(self.now.ms + timeout, false, Timer::Handshake(id));
         slot
@@ -63,6 +67,9 @@ impl Shard {
             return;
         }
         let id = connection.id;
+        if self.built_in_socket_ended(id) {
+            return;
+        }
         self.finish_writer(id);
         self.detach(id);
         self.commands.push_back(SocketCommand::Abort(slot));
@@ -71,8 +78,10 @@ impl Shard {
     /// The socket is closed and nothing of it is left in the kernel: the slot may be used again.
     pub fn handle_closed(&mut self, slot: u32) {
         let Some(entry) = self.connections.get_mut(slot as usize) else { return };
-        let Some(id) = entry.connection.as_ref().map(|connection| connection.id) else { return };
+        let Some(connection) = entry.connection.as_ref() else { return };
+        let (id, listener) = (connection.id, connection.listener);
         self.detach(id);
+        self.built_in_socket_closed(id, listener);
         let entry = &mut self.connections[slot as usize];
         if let Some(connection) = entry.connection.take() {
             self.spare.note_freed(connection.outbox.bytes());
@@ -116,8 +125,8 @@ impl Shard {
     pub(super) fn close_stalled(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection_mut(id) else { return };
         tracing::warn!(connection = %id, "closing connection: its output is not being read");
-        if matches!(connection.stage, Stage::Finishing) {
-            // A Close frame is queued already, behind what is not being read.
+        if matches!(connection.stage, Stage::Finishing | Stage::BuiltIn { .. }) {
+            // A Close frame is queued already, behind what is not being read, or means nothing to the peer.
             self.detach(id);
             return self.commands.push_back(SocketCommand::Abort(id.slot));
         }
@@ -136,7 +145,7 @@ impl Shard {
     }
 
     /// Takes a connection out of service: everything it provided, ran and asked for (PROTO-48).
-    fn detach(&mut self, id: ConnectionId) {
+    pub(super) fn detach(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection_mut(id) else { return };
         let stage = std::mem::replace(&mut connection.stage, Stage::Closing);
         connection.reader = frame::Reader::default();
@@ -276,6 +285,7 @@ impl Shard {
 
     /// Runs what is due.
     pub fn handle_timers(&mut self) {
+        self.wake_built_ins();
         while let Some(due) = self.timers.pop_due(self.now.ms) {
             for timer in due {
                 match timer {
@@ -388,6 +398,7 @@ impl Shard {
             RingMessage::Unregister(registration) => self.own_unregister(&registration),
             RingMessage::Replaced(provider, round) => self.handle_replaced(provider, round),
             RingMessage::Refused(provider, owner) => self.handle_refused(provider, owner),
+            RingMessage::Posted(worker, message) => self.handle_posted(worker, message),
             RingMessage::HandOver(to, span) => {
                 let answer = Batch::handed_over(bytes, span);
                 self.handle_handed_over(to, answer);
@@ -440,6 +451,8 @@ impl Shard {
                     .collect();
                 self.report(Report::Load { query, load });
             }
+            Command::Trigger { worker, trigger, added } => self.handle_trigger(worker, trigger, added),
+            Command::Reload { worker, settings } => self.handle_reload(worker, settings),
             Command::Stop => self.handle_stop(),
         }
     }
@@ -461,12 +474,13 @@ impl Shard {
                 self.finish(*id, invocation_id, &stopped);
             }
         }
+        self.stop_built_ins(&stopped);
         for id in ids {
             match self.connection(id).map(|connection| &connection.stage) {
                 Some(Stage::Worker(_) | Stage::Telemetry | Stage::Channel(_)) => {
                     self.close(id, Some(CloseCode::Restart), "the engine is stopping");
                 }
-                Some(Stage::Handshake(_) | Stage::Finishing) => self.close_socket(id),
+                Some(Stage::Handshake(_) | Stage::Finishing | Stage::BuiltIn { .. }) => self.close_socket(id),
                 _ => {}
             }
         }

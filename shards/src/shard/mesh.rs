@@ -4,11 +4,13 @@
 //! batch's arena, so a call costs no allocation of its own. Whatever one core may ask of another is a variant here.
 //! Order between two shards is the order of pushing.
 
+use crate::builtin::BuiltInId;
 use crate::channel::{Amount, ChannelEvent, End, Leaving, Piece, Verdict};
 use crate::control::{Command, Report};
 use crate::ids::{ConnectionId, ProviderId};
 use crate::registry::owner::Claim;
 use crate::wire::encode::{Invoke, Outcome, Payload};
+use std::any::Any;
 use uuid::Uuid;
 
 /// A message on a shard-to-shard ring. Each variant says who sends it and what its loss would mean.
@@ -34,6 +36,8 @@ pub enum RingMessage {
     Refused(ProviderId, Uuid),
     /// Old home → new home of a worker that reattached: a message to it, encoded.
     HandOver(ConnectionId, Span),
+    /// Instance of a built-in worker → its instance on another shard.
+    Posted(BuiltInId, Box<dyn Any + Send>),
     /// Between the home of a channel's end and the channel's owner.
     Channel(ChannelMessage),
     /// Data shard → control.

@@ -4,6 +4,7 @@
 //! commands come out through `poll_*` and `take_*`. No sockets, no clock, no randomness of its own, so the same
 //! code runs under the simulator. Invariant: handling one input never waits for another shard.
 
+pub mod built_in;
 mod calls;
 pub mod channels;
 mod input;
@@ -12,6 +13,7 @@ pub mod mesh;
 mod registration;
 mod telemetry;
 
+use crate::builtin::{BuiltInId, Post};
 use crate::connection::outbox::Spare;
 use crate::connection::{Connection, Stage};
 use crate::control::Report;
@@ -23,6 +25,7 @@ use crate::registry::routes::{Route, RouteTable};
 use crate::settings::Settings;
 use crate::timers::Timers;
 use crate::wire::telemetry::PerSignal;
+use built_in::Instance;
 use channels::Channels;
 use lifecycle::Ghost;
 use mesh::{Batch, RingMessage};
@@ -100,6 +103,10 @@ pub struct Shard {
     mesh: Vec<Batch>,
     ghosts: HashMap<ConnectionId, Ghost>,
     channels: Channels,
+    built_ins: Vec<Instance>,
+    /// Those whose inbox is not empty.
+    built_ins_ready: Vec<BuiltInId>,
+    post: Option<Arc<dyn Post>>,
     timers: Timers,
     dirty: Vec<u32>,
     commands: VecDeque<SocketCommand>,
@@ -132,6 +139,9 @@ impl Shard {
             mesh: (0..peers).map(|_| Batch::default()).collect(),
             ghosts: HashMap::new(),
             channels: Channels::default(),
+            built_ins: Vec::new(),
+            built_ins_ready: Vec::new(),
+            post: None,
             timers: Timers::default(),
             dirty: Vec::new(),
             commands: VecDeque::new(),
@@ -148,7 +158,7 @@ impl Shard {
 
     /// When `handle_timers` wants to be called, on the clock of [`Now::ms`].
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.timers.next_ms()
+        [self.timers.next_ms(), self.built_in_deadline_ms()].into_iter().flatten().min()
     }
 
     /// Next socket to act on.
@@ -180,9 +190,13 @@ impl Shard {
             if connection.outbox.sent() {
                 self.dirty.push(slot);
             }
-            if matches!(connection.stage, Stage::Channel(_) | Stage::Finishing) {
-                let id = connection.id;
-                self.note_output_sent(id);
+            let id = connection.id;
+            match connection.stage {
+                Stage::Channel(_) | Stage::Finishing => self.note_output_sent(id),
+                Stage::BuiltIn { worker, .. } if connection.outbox.is_empty() => {
+                    self.built_in_socket_flushed(id, worker);
+                }
+                _ => {}
             }
         }
     }
@@ -247,12 +261,14 @@ impl Shard {
 
     /// Whether anything at all is left of past connections: calls, routes, functions, handovers. For tests.
     pub fn residue(&self) -> Residue {
-        let workers = || self.connections.iter().filter_map(|slot| slot.connection.as_ref()?.worker());
+        let sockets = self.connections.iter().filter_map(|slot| slot.connection.as_ref());
+        let connections = || sockets.clone().chain(self.built_ins.iter().map(|instance| &instance.connection));
+        let workers = || connections().filter_map(|connection| connection.worker());
         Residue {
             connections: self.connection_count(),
             in_flight: workers().map(|worker| worker.in_flight.len()).sum(),
             pending: workers().map(|worker| worker.pending.len()).sum(),
-            routes: self.routes.len(),
+            routes: self.routes.iter().filter(|route| route.built_in().is_none()).count(),
             owned: self.owned.len(),
             ghosts: self.ghosts.len(),
             channels: self.channels.table.len(),
@@ -272,13 +288,16 @@ impl Shard {
 
     #[inline]
     fn connection(&self, id: ConnectionId) -> Option<&Connection> {
-        let slot = self.connections.get(id.slot as usize)?;
+        let Some(slot) = self.connections.get(id.slot as usize) else { return self.built_in_connection(id) };
         if slot.generation != id.generation || id.shard != self.id { None } else { slot.connection.as_deref() }
     }
 
     #[inline]
     fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        let slot = self.connections.get_mut(id.slot as usize)?;
+        if id.slot as usize >= self.connections.len() {
+            return self.built_in_connection_mut(id);
+        }
+        let slot = &mut self.connections[id.slot as usize];
         if slot.generation != id.generation || id.shard != self.id { None } else { slot.connection.as_deref_mut() }
     }
 

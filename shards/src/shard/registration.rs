@@ -166,13 +166,14 @@ impl Shard {
 
     fn register_function(&mut self, id: ConnectionId, function_id: &str, details: Option<FunctionDetails>) {
         let namespace = self.namespace_of(id);
-        if let Some(owner) = crate::control::functions::reserved(&namespace, function_id) {
+        let reserved = crate::control::functions::reserved(&namespace, function_id).map(str::to_owned);
+        if let Some(owner) = reserved.or_else(|| self.built_in_owner(&namespace, function_id)) {
             if details.is_none() {
                 // It moved here and may not: control still has it where it was.
                 let namespace = (&*namespace).into();
                 self.report(Report::Unregistered { connection: id, namespace, id: function_id.into() });
             }
-            return self.reject_function(id, &namespace, function_id, owner);
+            return self.reject_function(id, &namespace, function_id, &owner);
         }
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
         let registration = match worker.registration(function_id) {

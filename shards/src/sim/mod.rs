@@ -12,6 +12,7 @@
 pub mod client;
 pub mod dice;
 pub mod ledger;
+mod letters;
 pub mod scenario;
 pub mod swarm;
 pub mod world;

@@ -3,10 +3,12 @@
 use super::client::{Heard, upgrade_request, write_frame};
 use super::dice::Dice;
 use super::world::World;
+use crate::builtin::Definition;
 use crate::settings::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Rounds after which a machine that should have come to rest counts as stuck.
 const ROUNDS_MAX: usize = 10_000;
@@ -33,8 +35,13 @@ impl Scenario {
 
     /// An engine with these settings.
     pub fn with(settings: Settings) -> Self {
+        Self::with_built_ins(settings, &[])
+    }
+
+    /// An engine with built-in workers.
+    pub fn with_built_ins(settings: Settings, built_ins: &[Arc<Definition>]) -> Self {
         Scenario {
-            world: World::new(settings, 7),
+            world: World::with_built_ins(settings, 7, built_ins),
             dice: Dice::calm(),
             heard: BTreeMap::new(),
             closed: BTreeMap::new(),

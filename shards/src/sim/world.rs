@@ -6,6 +6,8 @@
 
 use super::client::{Decoder, Heard};
 use super::dice::Dice;
+use super::letters::Letters;
+use crate::builtin::{Definition, Post};
 use crate::control::Control;
 use crate::ids::ShardId;
 use crate::registry::FunctionHasher;
@@ -63,6 +65,7 @@ pub struct World {
     now_ms: u64,
     settings: Arc<Settings>,
     shards: Vec<Shard>,
+    letters: Arc<Letters>,
     control: Control,
     /// From, to; the last is control.
     rings: Vec<Vec<VecDeque<Batch>>>,
@@ -84,23 +87,35 @@ pub struct World {
 
 impl World {
     /// An engine with one open listener. `settings.shards` data shards.
-    pub fn new(mut settings: Settings, seed: u64) -> World {
+    pub fn new(settings: Settings, seed: u64) -> World {
+        World::with_built_ins(settings, seed, &[])
+    }
+
+    /// The same with built-in workers.
+    pub fn with_built_ins(mut settings: Settings, seed: u64, built_ins: &[Arc<Definition>]) -> World {
         if settings.listeners.is_empty() {
             settings.listeners.push(ListenerSettings { handshake_timeout_ms: 10_000, ..ListenerSettings::default() });
         }
         let settings = Arc::new(settings);
         let count = settings.shards;
         let hasher = FunctionHasher::new(seed, count);
+        let letters = Arc::new(Letters::default());
         let shards = (0..count).map(|index| {
             let mut shard_seed = [0; 32];
             shard_seed[..8].copy_from_slice(&seed.to_le_bytes());
             shard_seed[8] = index as u8;
-            Shard::new(ShardId(index as u16), settings.clone(), hasher.clone(), shard_seed)
+            let mut shard = Shard::new(ShardId(index as u16), settings.clone(), hasher.clone(), shard_seed);
+            shard.set_time(Now { ms: 1_000, unix_ms: UNIX_MS });
+            shard.start_built_ins(built_ins, &(letters.clone() as Arc<dyn Post>));
+            shard
         });
+        let mut control = Control::new(settings.clone(), hasher.clone(), [0; 32], Now { ms: 1_000, unix_ms: UNIX_MS });
+        control.add_built_ins(built_ins);
         World {
             now_ms: 1_000,
             shards: shards.collect(),
-            control: Control::new(settings.clone(), hasher.clone(), [0; 32], Now { ms: 1_000, unix_ms: UNIX_MS }),
+            letters,
+            control,
             rings: (0..=count).map(|_| (0..=count).map(|_| VecDeque::new()).collect()).collect(),
             sockets: (0..count).map(|_| Vec::new()).collect(),
             settings,
@@ -264,6 +279,12 @@ impl World {
             self.work += 1;
         }
         self.shards[index].handle_timers();
+        for (worker, message) in self.letters.take(ShardId(index as u16)) {
+            self.work += 1;
+            self.shards[index].handle_posted(worker, message);
+        }
+        self.work += u64::from(self.shards[index].built_ins_wait());
+        self.shards[index].run_built_ins();
         self.flush(index, dice);
     }
 

@@ -4,6 +4,7 @@ use super::super::calls::{Answer, Call, Refusal, input};
 use super::super::functions::EngineFunction;
 use super::super::{Control, schemas};
 use super::{Needle, listing, write_array};
+use crate::builtin::Function;
 use crate::connection::worker::Generation;
 use crate::registry::DEFAULT_NAMESPACE;
 use crate::wire::codes;
@@ -74,7 +75,19 @@ impl Control {
     /// Functions whose id begins with `prefix`: those of workers in order, then those of the engine.
     pub(super) fn function_rows<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Row<'a>> {
         let engine = EngineFunction::ALL.iter().filter(move |function| function.id().starts_with(prefix));
-        self.catalog.iter(prefix).map(|function| self.row_of(&function)).chain(engine.map(|f| Row::of_engine(*f)))
+        let built_in = self.built_in_functions().filter(move |(_, function)| function.id.starts_with(prefix));
+        let workers = self.catalog.iter(prefix).map(|function| self.row_of(&function));
+        let engine = engine.map(|function| Row::of_engine(*function));
+        workers.chain(engine).chain(built_in.map(|(worker, function)| Row::of_built_in(worker, function)))
+    }
+
+    fn built_in_functions(&self) -> impl Iterator<Item = (&str, &Function)> {
+        self.built_ins.iter().flat_map(|worker| worker.functions.iter().map(|function| (&*worker.name, function)))
+    }
+
+    fn built_in_function(&self, id: &str) -> Option<Row<'_>> {
+        let (worker, function) = self.built_in_functions().find(|(_, function)| function.id == id)?;
+        Some(Row::of_built_in(worker, function))
     }
 
     fn row_of<'a>(&'a self, function: &super::super::catalog::Function<'a>) -> Row<'a> {
@@ -97,7 +110,8 @@ impl Control {
         {
             return Some(Row::of_engine(function));
         }
-        self.catalog.get(namespace, id).map(|function| self.row_of(&function))
+        let built_in = (namespace == DEFAULT_NAMESPACE).then(|| self.built_in_function(id)).flatten();
+        built_in.or_else(|| self.catalog.get(namespace, id).map(|function| self.row_of(&function)))
     }
 
     // === info ===
@@ -145,7 +159,8 @@ impl Control {
             return Ok(row);
         }
         let mut elsewhere = self.catalog.namespaces_of(id);
-        if EngineFunction::of_id(id).is_some() && !elsewhere.contains(&DEFAULT_NAMESPACE) {
+        let built_in = EngineFunction::of_id(id).is_some() || self.built_in_function(id).is_some();
+        if built_in && !elsewhere.contains(&DEFAULT_NAMESPACE) {
             elsewhere.push(DEFAULT_NAMESPACE);
             elsewhere.sort_unstable();
         }
@@ -205,6 +220,19 @@ impl<'a> Row<'a> {
             metadata: None,
             request: Some(request.as_bytes()),
             response: Some(response.as_bytes()),
+        }
+    }
+
+    /// A function of a built-in worker.
+    pub fn of_built_in(worker: &'a str, function: &'a Function) -> Row<'a> {
+        Row {
+            namespace: DEFAULT_NAMESPACE,
+            id: &function.id,
+            worker_name: worker,
+            description: Some(&function.description),
+            metadata: None,
+            request: function.request_format.as_deref().map(str::as_bytes),
+            response: function.response_format.as_deref().map(str::as_bytes),
         }
     }
 

@@ -4,6 +4,7 @@ use super::super::calls::{Answer, Call, Refusal, input, required};
 use super::super::triggers::{Binding, TypeView};
 use super::super::{Control, schemas};
 use super::{Needle, first_segment, listing};
+use crate::builtin::{Definition, TriggerType};
 use crate::connection::worker::Generation;
 use crate::registry::DEFAULT_NAMESPACE;
 use crate::wire::codes;
@@ -117,7 +118,8 @@ impl Control {
 
     fn type_row<'a>(&'a self, view: TypeView<'a>) -> TypeRow<'a> {
         let known = schemas::known_type(view.id);
-        let by_id = known.map_or_else(|| first_segment(view.id), |known| known.worker);
+        let own = self.built_in_type(view.id).filter(|_| view.offer.is_none()).map(|(_, own)| own);
+        let by_id = self.owner_of_type(view.id).unwrap_or_else(|| first_segment(view.id));
         let provider = view.offer.and_then(|offer| self.workers.get(&offer.connection)?.name());
         let described = view.offer.map(|offer| &*offer.description).filter(|text| !text.is_empty());
         // What a provider leaves out of a well-known type is what everybody knows of it (PROTO-100).
@@ -127,11 +129,30 @@ impl Control {
             namespace: view.namespace,
             id: view.id,
             worker_name: provider.unwrap_or(by_id),
-            description: described.or(known.map(|known| known.description)).unwrap_or(""),
-            configuration: configuration.or(known.map(|known| known.configuration.as_bytes())),
-            request: request.or(known.and_then(|known| known.request).map(str::as_bytes)),
+            description: described
+                .or(known.map(|known| known.description))
+                .or(own.map(|own| &*own.description))
+                .unwrap_or(""),
+            configuration: configuration
+                .or(known.map(|known| known.configuration.as_bytes()))
+                .or(own.and_then(|own| own.config_format.as_deref()).map(str::as_bytes)),
+            request: request
+                .or(known.and_then(|known| known.request).map(str::as_bytes))
+                .or(own.and_then(|own| own.call_format.as_deref()).map(str::as_bytes)),
             response: known.and_then(|known| known.response).map(str::as_bytes),
         }
+    }
+
+    /// A trigger type of a built-in worker, and whose it is.
+    fn built_in_type(&self, id: &str) -> Option<(&str, &TriggerType)> {
+        let types = |worker: &'_ std::sync::Arc<Definition>| worker.trigger_types.iter().position(|own| own.id == id);
+        self.built_ins.iter().find_map(|worker| types(worker).map(|at| (&*worker.name, &worker.trigger_types[at])))
+    }
+
+    /// Built-in worker a type belongs to by its id, whether it runs or not.
+    pub(in super::super) fn owner_of_type(&self, id: &str) -> Option<&str> {
+        let known = schemas::known_type(id).map(|known| known.worker);
+        known.or_else(|| self.built_in_type(id).map(|(worker, _)| worker))
     }
 
     fn write_type_info(&self, out: &mut Vec<u8>, row: &TypeRow<'_>) {

@@ -33,7 +33,7 @@ struct InfoInput {
 #[derive(Clone, Copy)]
 enum Subject<'a> {
     Connected(ConnectionId, &'a WorkerRecord, &'a Announcement),
-    BuiltIn(&'static BuiltInWorker),
+    BuiltIn(BuiltInWorker<'a>),
 }
 
 /// A worker as it is shown.
@@ -85,7 +85,7 @@ impl Control {
                 record.functions.iter().filter_map(|(id, space)| self.function_row(space, id)).collect()
             }
             Subject::BuiltIn(worker) => {
-                let mut ids = engine_functions(worker);
+                let mut ids = self.functions_of(worker);
                 ids.sort_unstable();
                 ids.iter().filter_map(|id| self.function_row(DEFAULT_NAMESPACE, id)).collect()
             }
@@ -115,7 +115,21 @@ impl Control {
         let connected = self.workers.iter().filter_map(|(connection, record)| {
             Some(Subject::Connected(*connection, record, record.announcement.as_deref()?))
         });
-        connected.chain(BUILT_IN_WORKERS.iter().map(Subject::BuiltIn))
+        let always = BUILT_IN_WORKERS.into_iter();
+        let configured = self
+            .built_ins
+            .iter()
+            .map(|worker| BuiltInWorker { name: &worker.name, description: &worker.description })
+            .filter(|worker| BUILT_IN_WORKERS.iter().all(|always| always.name != worker.name));
+        connected.chain(always.chain(configured).map(Subject::BuiltIn))
+    }
+
+    /// Ids of the functions of a built-in worker.
+    fn functions_of<'a>(&'a self, worker: BuiltInWorker<'a>) -> Vec<&'a str> {
+        let of_engine = EngineFunction::ALL.iter().filter(|function| function.worker() == worker.name);
+        let definition = self.built_ins.iter().filter(|definition| definition.name == worker.name);
+        let own = definition.flat_map(|definition| &definition.functions).map(|function| &*function.id);
+        of_engine.map(|function| function.id()).chain(own).collect()
     }
 
     /// Finds a worker by name or connection id (ENG-42). Of several of one name the newest is shown.
@@ -157,9 +171,7 @@ impl Control {
         let Some(view) = self.triggers.trigger_type(namespace, type_id) else { return false };
         match (subject, view.offer) {
             (Subject::Connected(connection, ..), Some(offer)) => offer.connection == connection,
-            (Subject::BuiltIn(worker), None) => {
-                super::super::schemas::known_type(type_id).is_some_and(|known| known.worker == worker.name)
-            }
+            (Subject::BuiltIn(worker), None) => self.owner_of_type(type_id) == Some(worker.name),
             _ => false,
         }
     }
@@ -173,7 +185,7 @@ impl Control {
                 record.functions.len()
             }
             Subject::BuiltIn(worker) => {
-                let functions = engine_functions(worker);
+                let functions = self.functions_of(worker);
                 write_names(&mut ids, functions.iter().copied());
                 functions.len()
             }
@@ -260,9 +272,4 @@ impl<'a> Row<'a> {
     fn sort_name(&self) -> &str {
         self.name.unwrap_or(&self.id)
     }
-}
-
-fn engine_functions(worker: &BuiltInWorker) -> Vec<&'static str> {
-    let own = EngineFunction::ALL.iter().filter(|function| function.worker() == worker.name);
-    own.map(|function| function.id()).collect()
 }

@@ -256,7 +256,7 @@ impl Scribe {
     }
 
     pub fn provide(&self, control: &mut Control, id: &'static str) {
-        control.provide_trigger_type(BuiltInTriggerType { id, provider: Box::new(self.clone()) });
+        control.provide_trigger_type(BuiltInTriggerType { id: id.into(), provider: Box::new(self.clone()) });
     }
 
     fn note(&self, line: String) {

@@ -120,8 +120,8 @@ impl Triggers {
 
     /// A built-in worker starts to provide a type; triggers that waited for it are registered.
     pub fn provide(&mut self, built_in: BuiltInTriggerType) {
-        self.types.provide(DEFAULT_NAMESPACE, built_in.id, built_in.provider);
-        self.settle_type(built_in.id);
+        self.types.provide(DEFAULT_NAMESPACE, &built_in.id, built_in.provider);
+        self.settle_type(&built_in.id);
     }
 
     /// A connection offers a type (PROTO-100). It is told of every trigger that resolves to it, once each.

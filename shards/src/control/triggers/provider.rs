@@ -2,7 +2,10 @@
 
 use super::super::report::Command;
 use super::Binding;
+use crate::builtin::{BuiltInId, Check};
 use crate::ids::ShardId;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Commands for data shards that a provider wants sent, in order.
 pub type Commands = Vec<(ShardId, Command)>;
@@ -23,9 +26,42 @@ pub trait TriggerProvider: Send {
 /// A trigger type of a built-in worker. Description, schemas and owner are those of [`super::super::schemas`].
 pub struct BuiltInTriggerType {
     /// Type id, in namespace `default`.
-    pub id: &'static str,
+    pub id: Cow<'static, str>,
     /// Who runs it.
     pub provider: Box<dyn TriggerProvider>,
+}
+
+/// A built-in worker's trigger type: once checked, a trigger is made known to every instance.
+pub struct Instances {
+    /// Whose type it is.
+    pub worker: BuiltInId,
+    /// Number of instances.
+    pub shards: usize,
+    /// Refuses what can't work.
+    pub check: Check,
+}
+
+impl Instances {
+    fn tell(&self, binding: &Binding, added: bool, commands: &mut Commands) {
+        let trigger = Arc::new(binding.clone());
+        for shard in 0..self.shards {
+            let command = Command::Trigger { worker: self.worker, trigger: trigger.clone(), added };
+            commands.push((ShardId(shard as u16), command));
+        }
+    }
+}
+
+impl TriggerProvider for Instances {
+    fn register(&mut self, binding: &Binding, commands: &mut Commands) -> Result<(), String> {
+        (self.check)(binding)?;
+        self.tell(binding, true, commands);
+        Ok(())
+    }
+
+    fn unregister(&mut self, binding: &Binding, commands: &mut Commands) -> Result<(), String> {
+        self.tell(binding, false, commands);
+        Ok(())
+    }
 }
 
 /// A provider that keeps nothing: whoever fires the type asks for its live bindings.
