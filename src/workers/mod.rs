@@ -1,5 +1,9 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+pub mod number;
+pub mod payload;
+pub mod update;
+
 use crate::config::{Config, WorkerKind, settings::WorkerSettings};
 use iii_shards::builtin::Definition;
 
