@@ -11,6 +11,7 @@
 mod definition;
 #[cfg(any(test, feature = "sim"))]
 pub mod fake;
+pub mod firing;
 mod host;
 
 pub use definition::{Check, Definition, Factory, Function, Home, TriggerType};
