@@ -81,7 +81,7 @@ fn listener((name, settings): &(String, WorkerManagerSettings)) -> Result<Listen
 }
 
 /// Addresses of a host. Without one, both loopback addresses: clients say `localhost` and may try `::1` first (CFG-50).
-fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, String> {
+pub fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, String> {
     let Some(host) = host else {
         let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
         return Ok(loopback.map(|address| SocketAddr::new(address, port)).to_vec());

@@ -35,6 +35,7 @@ use serde_json::Value;
 pub use catalog::BuiltIn;
 pub use diff::{Diff, diff};
 pub use entries::Watch;
+pub use listeners::addresses;
 pub use problem::{ConfigError, FieldPath, Invalid, Location, Note, NoteLevel, Problem, Segment};
 pub use schema::schema;
 pub use show::show;

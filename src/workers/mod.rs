@@ -2,6 +2,7 @@
 
 pub mod number;
 pub mod payload;
+pub mod stream;
 pub mod update;
 
 use crate::config::{Config, WorkerKind, settings::WorkerSettings};
@@ -21,8 +22,8 @@ pub fn definitions(config: &Config) -> Result<Vec<Definition>, String> {
 
 fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {
     // One arm per worker: `WorkerSettings::Queue(settings) => queue::definition(settings).map(Some)`.
-    #[allow(clippy::match_single_binding, reason = "arms come with the workers")]
     match settings {
+        WorkerSettings::Stream(settings) => stream::definition(settings).map(Some),
         _ => Ok(None),
     }
 }

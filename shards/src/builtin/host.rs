@@ -6,6 +6,7 @@ use crate::shard::Now;
 use std::any::Any;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -86,7 +87,8 @@ pub trait Host {
 
     // === calls ===
 
-    /// Ends a call of one of the worker's functions.
+    /// Ends a call of one of the worker's functions. An empty result means that there is none, which is not `null`
+    /// (STATE-13).
     fn answer(&mut self, call: CallId, outcome: Result<&[u8], &Failure>);
 
     /// Calls a function; its end comes through [`super::BuiltIn::answer`], a missing function too.
@@ -107,6 +109,11 @@ pub trait Host {
     fn wake_at(&mut self, ms: Option<u64>);
 
     // === sockets ===
+
+    /// Address and port of a socket's peer.
+    fn peer(&self, _socket: SocketId) -> Option<SocketAddr> {
+        None
+    }
 
     /// Queues bytes for a socket; they are sent at the end of the turn.
     fn write(&mut self, socket: SocketId, bytes: &[u8]);

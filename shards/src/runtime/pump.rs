@@ -15,7 +15,7 @@ use crate::ring::mesh::Port;
 use crate::ring::spsc::Full;
 use crate::shard::{Shard, SocketCommand};
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -475,7 +475,7 @@ impl Pump {
     }
 }
 
-fn peer_address(fd: &OwnedFd) -> Option<IpAddr> {
+fn peer_address(fd: &OwnedFd) -> Option<SocketAddr> {
     let socket = socket2::SockRef::from(fd);
-    Some(socket.peer_addr().ok()?.as_socket()?.ip())
+    socket.peer_addr().ok()?.as_socket()
 }

@@ -107,7 +107,7 @@ impl Shard {
         let (worker_id, token) = (worker.id, worker.token);
         let Some(connection) = self.connection_mut(id) else { return };
         connection.stage = Stage::Worker(worker);
-        let peer = connection.peer;
+        let peer = connection.peer.ip();
         self.write(id, |out| {
             let (worker_id, token) = (worker_id.to_string(), token.to_string());
             let members = [("worker_id", Value::Text(&worker_id)), ("reattach_token", Value::Text(&token))];

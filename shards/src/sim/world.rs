@@ -15,7 +15,7 @@ use crate::settings::{ListenerSettings, Settings};
 use crate::shard::mesh::{Batch, RingMessage};
 use crate::shard::{Now, Residue, Shard, SocketCommand};
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Wall clock at the start of every run.
@@ -185,7 +185,7 @@ impl World {
     pub fn connect(&mut self, shard: usize) -> usize {
         let now = self.now();
         self.shards[shard].set_time(now);
-        let slot = self.shards[shard].handle_accepted(0, IpAddr::V4(Ipv4Addr::LOCALHOST)) as usize;
+        let slot = self.shards[shard].handle_accepted(0, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))) as usize;
         let sockets = &mut self.sockets[shard];
         if sockets.len() <= slot {
             sockets.resize_with(slot + 1, || None);

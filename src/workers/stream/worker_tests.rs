@@ -1,0 +1,1 @@
+//! The instance as a whole, on the fake host.
