@@ -66,7 +66,7 @@ fn warn_of_missing_workers(loaded: &Loaded) {
     if loaded.source.file.is_none() {
         return;
     }
-    let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry, BuiltIn::Stream];
+    let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry, BuiltIn::Stream, BuiltIn::Configuration];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {
         let missing = match &worker.kind {
             WorkerKind::BuiltIn(built_in, _) => !serving.contains(built_in),

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 /// The sockets of this shard.
 pub struct Browsers {
-    options: Rc<Options>,
+    options: Rc<[Options]>,
     connections: Slab<Connection>,
     by_socket: HashMap<SocketId, u32>,
     subscriptions: Subscriptions,
@@ -45,6 +45,7 @@ pub struct Browsers {
 
 struct Connection {
     socket: SocketId,
+    listener: usize,
     peer: SocketAddr,
     stage: Stage,
     reader: Reader,
@@ -86,7 +87,7 @@ struct Joining {
 
 impl Browsers {
     /// No sockets yet.
-    pub fn new(options: Rc<Options>) -> Browsers {
+    pub fn new(options: Rc<[Options]>) -> Browsers {
         Browsers {
             options,
             connections: Slab::new(),
@@ -113,9 +114,10 @@ impl Browsers {
     // === sockets ===
 
     /// A browser has connected.
-    pub fn opened(&mut self, socket: SocketId, peer: SocketAddr, host: &mut dyn Host) {
+    pub fn opened(&mut self, socket: SocketId, listener: usize, peer: SocketAddr, host: &mut dyn Host) {
         let key = self.connections.insert(Connection {
             socket,
+            listener,
             peer,
             stage: Stage::Head(Vec::new()),
             reader: Reader::default(),
@@ -230,7 +232,7 @@ impl Browsers {
             if head.is_empty() {
                 return;
             }
-            match parse_with(head, &self.options.allowed_origins, visit::place) {
+            match parse_with(head, &self.options[connection.listener].allowed_origins, visit::place) {
                 Handshake::Partial if head.len() > iii_shards::limits::HANDSHAKE_BYTES_MAX => {
                     let response = answer(431, "Request Header Fields Too Large", "connection: close\r\n", "");
                     host.write(connection.socket, response.as_bytes());
@@ -263,7 +265,7 @@ impl Browsers {
         out: &mut Outgoing,
     ) {
         let connection = &mut self.connections[key as usize];
-        let Some(function_id) = &self.options.auth_function else {
+        let Some(function_id) = &self.options[connection.listener].auth_function else {
             connection.stage = Stage::Asking { accept, entrance, early };
             return self.accept(key, None, host, out);
         };
@@ -279,9 +281,10 @@ impl Browsers {
     }
 
     fn authenticated(&mut self, key: u32, outcome: Outcome, host: &mut dyn Host, out: &mut Outgoing) {
+        let options = &self.options[self.connections[key as usize].listener];
         let permission = match outcome {
             Ok(result) => visit::permission(&result),
-            Err(failure) if self.options.auth_fail_open => {
+            Err(failure) if options.auth_fail_open => {
                 tracing::warn!("auth function failed, the connection is accepted: {}: {}", failure.code, failure.message);
                 visit::Permission::default()
             }
@@ -468,12 +471,13 @@ impl Browsers {
     }
 
     fn handler_ended(&mut self, key: u32, end: End, host: &mut dyn Host, out: &mut Outgoing) {
-        let Some(joining) = &mut self.connections[key as usize].joining else { return };
+        let connection = &mut self.connections[key as usize];
+        let Some(joining) = &mut connection.joining else { return };
         joining.refused |= match end {
             End::Ran(Ok(result)) => visit::permission(&result).refused,
             End::Ran(Err(failure)) => {
                 tracing::warn!("a stream:join handler failed: {}: {}", failure.code, failure.message);
-                failure.code == codes::INVOCATION_TIMEOUT && !self.options.auth_fail_open
+                failure.code == codes::INVOCATION_TIMEOUT && !self.options[connection.listener].auth_fail_open
             }
             End::Skipped | End::ConditionFailed(_) | End::Sent => false,
         };

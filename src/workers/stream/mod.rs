@@ -26,7 +26,6 @@ mod worker_tests;
 use crate::config::settings::{StreamAdapter, StreamSettings};
 use iii_shards::builtin::{Definition, Factory, Function, Home, TriggerType};
 use iii_shards::settings::ListenerSettings;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// Name of the worker, of its listener, and of its entry in the configuration registry.
@@ -34,7 +33,7 @@ const NAME: &str = "iii-stream";
 /// Limit of a call of a provider, a handler or the auth function, in milliseconds.
 const PROVIDER_TIMEOUT_MS: u64 = 30_000;
 
-/// What sockets need to know of the settings.
+/// What the sockets of one listener need to know of its settings.
 #[derive(Debug, Clone, Default)]
 struct Options {
     auth_function: Option<String>,
@@ -42,33 +41,35 @@ struct Options {
     allowed_origins: Vec<String>,
 }
 
-/// The worker with these settings. `Err` says what is wrong with them.
-pub fn definition(settings: &StreamSettings) -> Result<Definition, String> {
-    let failed = |cause: String| format!("failed to start worker '{NAME}': {cause}");
-    match &settings.adapter {
-        StreamAdapter::Kv(_) => {}
-        StreamAdapter::Redis(_) => return Err(failed("adapter 'redis' is not supported by this version".to_owned())),
-        StreamAdapter::Bridge(_) => return Err(failed("adapter 'bridge' is not supported by this version".to_owned())),
+impl Options {
+    fn of(settings: &StreamSettings) -> Options {
+        Options {
+            auth_function: settings.auth_function.clone().filter(|id| !id.is_empty()),
+            auth_fail_open: settings.auth_fail_open,
+            allowed_origins: settings.allowed_origins.clone(),
+        }
     }
-    let addresses = crate::config::addresses(settings.host.as_deref(), settings.port).map_err(failed)?;
-    let options = Options {
-        auth_function: settings.auth_function.clone().filter(|id| !id.is_empty()),
-        auth_fail_open: settings.auth_fail_open,
-        allowed_origins: settings.allowed_origins.clone(),
-    };
-    let factory: Factory = Arc::new(move |_| Box::new(worker::Worker::new(Rc::new(options.clone()))));
+}
+
+/// The worker, with one listener for each entry of the configuration: its settings, its addresses. Items are kept as
+/// the first entry says. `Err` says what is wrong.
+pub fn definition(entries: Vec<(StreamSettings, ListenerSettings)>) -> Result<Definition, String> {
+    let (settings, listeners): (Vec<StreamSettings>, Vec<ListenerSettings>) = entries.into_iter().unzip();
+    let unsupported =
+        |name: &str| Err(format!("failed to start worker '{NAME}': adapter '{name}' is not supported by this version"));
+    match settings.first().map(|settings| &settings.adapter) {
+        Some(StreamAdapter::Redis(_)) => return unsupported("redis"),
+        Some(StreamAdapter::Bridge(_)) => return unsupported("bridge"),
+        Some(StreamAdapter::Kv(_)) | None => {}
+    }
+    let options: Vec<Options> = settings.iter().map(Options::of).collect();
+    let factory: Factory = Arc::new(move |_| Box::new(worker::Worker::new(options.clone().into())));
     Ok(Definition {
         name: NAME.into(),
         description: "Streams: items in groups, and browsers that watch them change".into(),
         functions: functions(),
         trigger_types: trigger_types(),
-        listeners: vec![ListenerSettings {
-            name: NAME.to_owned(),
-            first_address_suffices: addresses.len() > 1,
-            addresses,
-            handshake_timeout_ms: limits::HANDSHAKE_MS_MAX,
-            ..ListenerSettings::default()
-        }],
+        listeners,
         factory,
     })
 }

@@ -30,7 +30,7 @@ struct Envelope {
 
 impl Worker {
     /// An instance without groups and sockets.
-    pub(super) fn new(options: Rc<Options>) -> Worker {
+    pub(super) fn new(options: Rc<[Options]>) -> Worker {
         Worker {
             home: Home::default(),
             browsers: Browsers::new(options),
@@ -125,9 +125,9 @@ impl BuiltIn for Worker {
         self.browsers.stop(host);
     }
 
-    fn socket_opened(&mut self, socket: SocketId, _: usize, peer: IpAddr, host: &mut dyn Host) {
+    fn socket_opened(&mut self, socket: SocketId, listener: usize, peer: IpAddr, host: &mut dyn Host) {
         let peer = host.peer(socket).unwrap_or(SocketAddr::new(peer, 0));
-        self.browsers.opened(socket, peer, host);
+        self.browsers.opened(socket, listener, peer, host);
     }
 
     fn socket_bytes(&mut self, socket: SocketId, bytes: &mut [u8], host: &mut dyn Host) {
