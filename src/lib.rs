@@ -6,6 +6,7 @@ pub mod egress;
 pub mod engine;
 mod logging;
 mod memory;
+pub mod reload;
 mod suggest;
 pub mod workers;
 

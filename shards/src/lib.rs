@@ -12,6 +12,7 @@ pub mod registry;
 pub mod ring;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+pub mod session;
 pub mod settings;
 pub mod shard;
 #[cfg(feature = "sim")]

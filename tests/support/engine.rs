@@ -15,6 +15,9 @@ use super::{PATIENCE, RawWorker, eventually, json};
 /// The line that says workers may connect.
 const READY: &str = "Engine listening on address:";
 
+/// Nothing but workers: the defaults would listen on ports that are the same for every test.
+const WORKERS_ONLY: &str = "workers:\n  - name: iii-worker-manager\n    config:\n      port: {port}\n";
+
 /// How to start an engine. Everything has a default; `start` does the rest.
 #[derive(Debug)]
 pub struct EngineCommand {
@@ -138,6 +141,21 @@ impl Engine {
         pages * 4096
     }
 
+    /// The configuration file it was started with.
+    pub fn config_file(&self) -> PathBuf {
+        directory_of(self.port).join("config.yaml")
+    }
+
+    /// Writes the configuration file anew; `{port}` stands for the port.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.config_file(), text.replace("{port}", &self.port.to_string())).expect("it is writable");
+    }
+
+    /// How the engine ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.process.wait(PATIENCE)
+    }
+
     /// Descriptors the engine holds open.
     pub fn open_descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the engine runs").count()
@@ -151,7 +169,7 @@ impl EngineCommand {
         self
     }
 
-    /// Start with `--config` on a file of this text; `{port}` stands for the port.
+    /// Start on a configuration file of this text; `{port}` stands for the port.
     pub fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
         self
@@ -203,15 +221,13 @@ impl EngineCommand {
     fn spawn(&self, port: u16) -> Process {
         let directory = scratch_directory(port);
         let mut command = Command::new(binary());
-        match &self.config {
-            Some(text) => {
-                let file = directory.join("config.yaml");
-                std::fs::write(&file, text.replace("{port}", &port.to_string())).expect("scratch is writable");
-                command.arg("--config").arg(file);
-            }
-            None => {
-                command.arg("--port").arg(port.to_string());
-            }
+        if self.arguments.iter().any(|argument| argument == "--use-default-config") {
+            command.arg("--port").arg(port.to_string());
+        } else {
+            let text = self.config.as_deref().unwrap_or(WORKERS_ONLY);
+            let file = directory.join("config.yaml");
+            std::fs::write(&file, text.replace("{port}", &port.to_string())).expect("scratch is writable");
+            command.arg("--config").arg(file);
         }
         command.arg("--shards").arg(self.shards.to_string()).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -228,9 +244,13 @@ fn binary() -> String {
     std::env::var("III_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_iii").to_owned())
 }
 
+fn directory_of(port: u16) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("engine-{port}"))
+}
+
 /// An empty directory to run in, so that data files of one test never meet another's.
 fn scratch_directory(port: u16) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("engine-{port}"));
+    let directory = directory_of(port);
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("the target directory is writable");
     directory

@@ -29,6 +29,20 @@ pub struct Definition {
     pub factory: Factory,
 }
 
+impl Definition {
+    /// What stands in the place of a worker that has been removed: nothing of anything.
+    pub(crate) fn removed() -> Definition {
+        Definition {
+            name: "".into(),
+            description: "".into(),
+            functions: Vec::new(),
+            trigger_types: Vec::new(),
+            listeners: Vec::new(),
+            factory: Arc::new(|_| unreachable!("nobody makes instances of what has been removed")),
+        }
+    }
+}
+
 /// A function of a built-in worker.
 #[derive(Clone)]
 pub struct Function {

@@ -8,12 +8,14 @@
 //! What belongs together lives on one shard: [`Home::Key`] sends calls that name the same state scope, queue or
 //! topic to the same instance, which therefore sees them one after the other, without locks.
 
+mod change;
 mod definition;
 #[cfg(any(test, feature = "sim"))]
 pub mod fake;
 pub mod firing;
 mod host;
 
+pub use change::Change;
 pub use definition::{Check, Definition, Factory, Function, Home, TriggerType};
 pub use host::{Failure, Host, Mailbox, OutgoingCall, Post, key_of};
 
@@ -96,8 +98,16 @@ pub trait BuiltIn {
     /// The time asked for with [`Host::wake_at`] has come.
     fn timer(&mut self, _host: &mut dyn Host) {}
 
-    /// The worker's settings have changed; `settings` is what its configuration is read into.
-    fn reload(&mut self, _settings: &dyn Any, _host: &mut dyn Host) {}
+    /// The configuration has changed and another instance takes this one's place. What is returned goes to that
+    /// one's [`BuiltIn::take_over`], and open sockets stay open for it; with `None` they are closed. Calls it has not
+    /// answered end with `invocation_stopped`, its own are forgotten, and the new one is told of all triggers.
+    fn hand_over(&mut self, host: &mut dyn Host) -> Option<Box<dyn Any>> {
+        self.stop(host);
+        None
+    }
+
+    /// Takes what the instance before handed over, right before [`BuiltIn::start`].
+    fn take_over(&mut self, _legacy: Box<dyn Any>, _host: &mut dyn Host) {}
 
     /// The engine stops. What is not on disk by now is to be written; calls made from here on are not answered.
     fn stop(&mut self, _host: &mut dyn Host) {}

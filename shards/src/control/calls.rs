@@ -8,6 +8,7 @@ use crate::connection::worker::Generation;
 use crate::ids::{ConnectionId, ShardId};
 use crate::limits::TRIGGER_ANSWER_MS;
 use crate::registry::DEFAULT_NAMESPACE;
+use crate::session::Session;
 use crate::settings::DiscoveryShape;
 use crate::wire::encode::{Outcome, Value, write_object};
 use crate::wire::json::{self, Scanner};
@@ -30,6 +31,8 @@ pub(super) struct Call {
     pub data: Box<[u8]>,
     /// Baggage as sent.
     pub baggage: Option<Box<str>>,
+    /// What the caller may do and see; `None` = everything (ENG-8).
+    pub session: Option<Arc<Session>>,
 }
 
 /// A call that waits until every shard has said how busy its workers are.
@@ -202,7 +205,14 @@ impl Control {
     fn dynamic_binding(&mut self, call: &Call) -> Result<Binding, Refusal> {
         let read: TriggerInput = input(call)?;
         let trigger_type = required(call, read.trigger_type, "trigger_type")?;
-        let function_id = required(call, read.function_id, "function_id")?;
+        let mut function_id = required(call, read.function_id, "function_id")?;
+        if let Some(session) = &call.session {
+            if !session.may_use_trigger_type(&trigger_type) {
+                let message = format!("Trigger type '{trigger_type}' is not allowed for this session.");
+                return Err(Refusal::new(codes::FORBIDDEN, message));
+            }
+            function_id = session.prefixed(&function_id);
+        }
         if read.trigger_namespace.as_deref().is_some_and(|namespace| namespace.trim().is_empty()) {
             return Err(Refusal::new(codes::INVALID_NAMESPACE, blank("trigger_namespace")));
         }

@@ -17,7 +17,7 @@ mod telemetry;
 mod tests;
 pub mod triggers;
 
-use crate::builtin::{BuiltInId, Definition};
+use crate::builtin::{BuiltInId, Change, Definition};
 use crate::connection::worker::Generation;
 use crate::ids::{ConnectionId, ShardId};
 use crate::limits::{FIRE_ATTEMPTS_MAX, FIRE_RETRY_MS, REATTACH_HANDOVER_MS};
@@ -79,6 +79,9 @@ pub struct Control {
     events: Events,
     services: BTreeMap<(Arc<str>, Box<str>), Service>,
     built_ins: Vec<Arc<Definition>>,
+    /// Shards that have not applied the last change, and whether the last of them has since it was asked for.
+    unchanged: usize,
+    changed: bool,
     queries: HashMap<u64, Query>,
     query_count: u64,
     /// Calls that wait for a provider's answer to a trigger, by trigger.
@@ -109,6 +112,8 @@ impl Control {
             events: Events::default(),
             services: BTreeMap::new(),
             built_ins: Vec::new(),
+            unchanged: 0,
+            changed: false,
             queries: HashMap::new(),
             query_count: 0,
             telemetry: TelemetrySink::default(),
@@ -134,12 +139,59 @@ impl Control {
         for definition in definitions {
             let worker = BuiltInId(self.built_ins.len() as u16);
             self.built_ins.push(definition.clone());
-            for trigger_type in &definition.trigger_types {
-                let check = trigger_type.check.clone();
-                let provider = Box::new(Instances { worker, shards: self.settings.shards, check });
-                self.provide_trigger_type(BuiltInTriggerType { id: trigger_type.id.clone(), provider });
+            self.provide_types_of(worker);
+        }
+    }
+
+    fn provide_types_of(&mut self, worker: BuiltInId) {
+        let definition = self.built_ins[usize::from(worker.0)].clone();
+        for trigger_type in &definition.trigger_types {
+            let check = trigger_type.check.clone();
+            let provider = Box::new(Instances { worker, shards: self.settings.shards, check });
+            self.provide_trigger_type(BuiltInTriggerType { id: trigger_type.id.clone(), provider });
+        }
+    }
+
+    /// The configuration has changed. Shards apply it in their own time; see [`Control::take_changed`].
+    pub fn apply_change(&mut self, change: &Arc<Change>) {
+        self.settings = change.settings.clone();
+        for (id, _) in &change.built_ins {
+            if let Some(definition) = self.built_ins.get(usize::from(id.0)).cloned() {
+                for trigger_type in &definition.trigger_types {
+                    self.triggers.withdraw_built_in(&trigger_type.id);
+                }
             }
         }
+        self.apply_effects();
+        for shard in 0..self.settings.shards {
+            self.command(ShardId(shard as u16), Command::Change(change.clone()));
+        }
+        self.unchanged = self.settings.shards;
+        for (id, definition) in &change.built_ins {
+            let known = usize::from(id.0) < self.built_ins.len();
+            match definition {
+                Some(definition) if known => {
+                    self.built_ins[usize::from(id.0)] = definition.clone();
+                    self.provide_types_of(*id);
+                }
+                Some(definition) => self.add_built_ins(std::slice::from_ref(definition)),
+                None => {
+                    if let Some(gone) = self.built_ins.get_mut(usize::from(id.0)) {
+                        *gone = Arc::new(Definition::removed());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether every shard has applied the last change since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn handle_changed(&mut self) {
+        self.unchanged = self.unchanged.saturating_sub(1);
+        self.changed |= self.unchanged == 0;
     }
 
     /// Sets the time for what is handled next.
@@ -277,11 +329,16 @@ impl Control {
             Report::Gone { connection } => self.handle_gone(connection),
             Report::Reattach { connection, previous, token } => self.handle_reattach(connection, previous, token),
             Report::Evicted { successor } => self.command(successor.shard, Command::OpenGate { connection: successor }),
-            Report::Call { caller, invocation_id, function, generation, data, baggage } => {
-                self.handle_call(Call { caller, invocation_id, function, generation, data, baggage });
+            Report::Call { caller, invocation_id, function, generation, data, baggage, session } => {
+                self.handle_call(Call { caller, invocation_id, function, generation, data, baggage, session });
+            }
+            Report::Permission { connection, namespace, id, text } => {
+                let metadata = self.catalog.get(&namespace, &id).and_then(|found| found.details.metadata.clone());
+                self.command(connection.shard, Command::Metadata { connection, text, metadata });
             }
             Report::Load { query, load } => self.handle_load(query, load),
             Report::Telemetry { connection, signal, body } => self.telemetry.accept(connection, signal, &body),
+            Report::Changed => self.handle_changed(),
             Report::Unfired(firing) => self.handle_unfired(firing),
             Report::Message { connection, kind, text } => self.handle_message(connection, kind, &text),
         }
@@ -368,6 +425,7 @@ impl Control {
                 generation: Generation::Unknown,
                 data: firing.data,
                 baggage: None,
+                session: None,
             });
         }
         self.send_firing(Box::new(firing));

@@ -3,12 +3,12 @@
 use super::announcement::Announcement;
 use super::functions::EngineFunction;
 use super::triggers::Binding;
-use crate::builtin::BuiltInId;
+use crate::builtin::{BuiltInId, Change};
 use crate::connection::worker::Generation;
 use crate::ids::ConnectionId;
+use crate::session::Session;
 use crate::wire::envelope::Kind;
 use crate::wire::telemetry::Signal;
-use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -97,6 +97,19 @@ pub enum Report {
         data: Box<[u8]>,
         /// Baggage of the call, as sent.
         baggage: Option<Box<str>>,
+        /// What the caller may do and see; `None` = everything.
+        session: Option<Arc<Session>>,
+    },
+    /// Whether a call is allowed depends on what its function was registered with.
+    Permission {
+        /// Whose call; its input waits.
+        connection: ConnectionId,
+        /// Namespace of the function.
+        namespace: Box<str>,
+        /// Function id.
+        id: Box<str>,
+        /// Text of the call.
+        text: Box<[u8]>,
     },
     /// Answer to [`Command::CountLoad`].
     Load {
@@ -116,6 +129,8 @@ pub enum Report {
         /// An OTLP/JSON export request; valid JSON.
         body: Box<[u8]>,
     },
+    /// A shard has applied a [`Command::Change`].
+    Changed,
     /// A registration message that concerns no function.
     Message {
         /// Which connection.
@@ -173,6 +188,15 @@ pub enum Command {
         /// Number of the question.
         query: u64,
     },
+    /// Answer to [`Report::Permission`].
+    Metadata {
+        /// Whose call.
+        connection: ConnectionId,
+        /// Text of the call.
+        text: Box<[u8]>,
+        /// Raw JSON metadata of the function, if there is any.
+        metadata: Option<Box<[u8]>>,
+    },
     /// A trigger of a built-in worker's type has come or gone.
     Trigger {
         /// Whose.
@@ -182,13 +206,8 @@ pub enum Command {
         /// It has come.
         added: bool,
     },
-    /// A built-in worker's settings have changed.
-    Reload {
-        /// Whose.
-        worker: BuiltInId,
-        /// What its configuration is read into.
-        settings: Arc<dyn Any + Send + Sync>,
-    },
+    /// The configuration has changed; answered with [`Report::Changed`].
+    Change(Arc<Change>),
     /// The engine stops.
     Stop,
 }

@@ -9,6 +9,7 @@ use crate::shard::built_in::BuiltInRoute;
 use crate::shard::mesh::Batch;
 use hashbrown::HashTable;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Where calls of one function go.
@@ -24,8 +25,16 @@ pub struct Route {
     cursor: Cell<usize>,
     /// Run by a built-in worker: there are no other providers and no owner to ask.
     built_in: Cell<Option<BuiltInRoute>>,
-    /// Calls waiting for the owner's answer. `Some` = being resolved.
-    waiting: RefCell<Option<Batch>>,
+    /// Questions to the owner that it has not answered, oldest first. None = not being resolved.
+    questions: RefCell<VecDeque<Rc<Question>>>,
+}
+
+/// A question to an owner: who provides a function? It has its own answer, since a caller that has just changed
+/// something must not be told what was true before.
+#[derive(Default)]
+pub struct Question {
+    /// Calls that wait for the answer, in order.
+    pub calls: RefCell<Batch>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,13 +54,13 @@ impl Route {
             providers: RefCell::default(),
             cursor: Cell::new(0),
             built_in: Cell::new(None),
-            waiting: RefCell::new(None),
+            questions: RefCell::default(),
         }
     }
 
     /// Makes it the route of a built-in worker's function.
-    pub fn set_built_in(&self, to: BuiltInRoute) {
-        self.built_in.set(Some(to));
+    pub fn set_built_in(&self, to: Option<BuiltInRoute>) {
+        self.built_in.set(to);
     }
 
     /// The built-in worker that runs the function, if one does.
@@ -106,9 +115,34 @@ impl Route {
         !self.providers.borrow().is_empty()
     }
 
-    /// Calls waiting for the owner's answer, if the route is being resolved.
-    pub fn waiting(&self) -> std::cell::RefMut<'_, Option<Batch>> {
-        self.waiting.borrow_mut()
+    /// Takes out a provider that has sent a call back. Returns whether it was there.
+    pub fn drop_provider(&self, provider: ProviderId) -> bool {
+        let mut providers = self.providers.borrow_mut();
+        let before = providers.len();
+        providers.retain(|choice| choice.provider != provider);
+        providers.len() < before
+    }
+
+    /// Whether the owner is being asked.
+    pub fn is_asked(&self) -> bool {
+        !self.questions.borrow().is_empty()
+    }
+
+    /// The question asked last, if it has no answer yet.
+    pub fn last_question(&self) -> Option<Rc<Question>> {
+        self.questions.borrow().back().cloned()
+    }
+
+    /// Notes a question that is being sent to the owner.
+    pub fn ask(&self) -> Rc<Question> {
+        let question = Rc::<Question>::default();
+        self.questions.borrow_mut().push_back(question.clone());
+        question
+    }
+
+    /// The owner has answered the oldest question.
+    pub fn answered(&self) -> Option<Rc<Question>> {
+        self.questions.borrow_mut().pop_front()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The control shard's thread: a glommio task that runs the state machine whenever a shard has reported.
 
+use super::change::Request;
 use super::{Parcel, Shared};
 use crate::builtin::Definition;
 use crate::control::Control;
@@ -7,6 +8,7 @@ use crate::ids::ShardId;
 use crate::registry::FunctionHasher;
 use crate::ring::mesh::Port;
 use crate::ring::spsc::Full;
+use crossbeam_channel::Receiver;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,15 +28,29 @@ pub(super) async fn run(
     hasher: FunctionHasher,
     mut port: Port<Parcel>,
     built_ins: &[Arc<Definition>],
+    changes: Receiver<Request>,
 ) {
     let mut control = Control::new(shared.settings.clone(), hasher, rand::random(), shared.now());
     control.add_built_ins(built_ins);
     let mut stop_by: Option<Instant> = None;
     let mut workers_peak = 0;
+    let mut applying: Option<Request> = None;
     loop {
         control.set_time(shared.now());
         port.receive(|_, mut parcel| control.handle_batch(&mut parcel.batch));
         control.handle_timers();
+        if control.take_changed()
+            && let Some(request) = applying.take()
+        {
+            // Whoever asked may have given up.
+            let _ = request.applied.try_send(());
+        }
+        if applying.is_none()
+            && let Ok(request) = changes.try_recv()
+        {
+            control.apply_change(&request.change);
+            applying = Some(request);
+        }
         if stop_by.is_none() && shared.stopping.load(Ordering::SeqCst) {
             stop_by = Some(Instant::now() + STOP_LINGER);
             control.stop();
@@ -58,7 +74,7 @@ pub(super) async fn run(
             glommio::timer::sleep(Duration::from_millis(1)).await;
         } else {
             let deadline_ms = control.next_deadline_ms();
-            wait(&shared, &port, deadline_ms).await;
+            wait(&shared, &port, &changes, deadline_ms).await;
         }
     }
 }
@@ -83,7 +99,7 @@ fn flush(control: &mut Control, port: &mut Port<Parcel>, shared: &Shared, peer: 
 }
 
 /// Sleeps until a shard has something, a deadline has come, or the engine stops.
-async fn wait(shared: &Shared, port: &Port<Parcel>, deadline_ms: Option<u64>) {
+async fn wait(shared: &Shared, port: &Port<Parcel>, changes: &Receiver<Request>, deadline_ms: Option<u64>) {
     let pause = deadline_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(shared.now().ms)));
     let mut alarm = pin!(async move {
         match pause {
@@ -95,6 +111,7 @@ async fn wait(shared: &Shared, port: &Port<Parcel>, deadline_ms: Option<u64>) {
         shared.control_waker.register(context.waker());
         let awake = !port.signal().prepare_sleep()
             || shared.stopping.load(Ordering::SeqCst)
+            || !changes.is_empty()
             || alarm.as_mut().poll(context).is_ready();
         if awake { Poll::Ready(()) } else { Poll::Pending }
     })

@@ -5,6 +5,7 @@
 //! see ARCHITECTURE.md. Only this folder reads clocks.
 
 mod buffers;
+pub mod change;
 mod control;
 pub mod listen;
 mod post;
@@ -21,6 +22,7 @@ use crate::ring::mesh::mesh;
 use crate::settings::{ListenerSettings, Settings};
 use crate::shard::mesh::Batch;
 use crate::shard::{Now, Shard};
+use change::{ChangeHandle, SocketChanges};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use listen::{Bound, bind};
 use post::PostOffice;
@@ -70,6 +72,11 @@ pub(crate) struct Shared {
     pub stopping: AtomicBool,
     /// What other threads have for built-in workers, per data shard.
     pub post: Arc<PostOffice>,
+    /// Changes of the configuration for control; the receiving end is its own.
+    pub changes: crossbeam_channel::Sender<change::Request>,
+    /// Changes of listening sockets for shard 0, and whether there are any.
+    pub sockets: crossbeam_channel::Sender<SocketChanges>,
+    pub sockets_changed: AtomicBool,
     clock: Instant,
 }
 
@@ -132,7 +139,12 @@ impl Engine {
         let count = settings.shards;
         let wakers: Result<Arc<[EventFd]>, _> = (0..count).map(|_| EventFd::new()).collect();
         let wakers = wakers.map_err(|error| StartError(format!("cannot create an eventfd: {error}")))?;
+        let (changes, wanted_changes) = crossbeam_channel::bounded(1);
+        let (sockets, wanted_sockets) = crossbeam_channel::bounded(4);
         let shared = Arc::new(Shared {
+            changes,
+            sockets,
+            sockets_changed: AtomicBool::new(false),
             settings: settings.clone(),
             loads: (0..count).map(|_| AtomicUsize::new(0)).collect(),
             post: Arc::new(PostOffice::new(wakers.clone())),
@@ -160,7 +172,7 @@ impl Engine {
         for (index, port) in ports.into_iter().enumerate() {
             let cpu = pinned.then(|| cpus[index]);
             let (shared, settings, hasher, ready) = (shared.clone(), settings.clone(), hasher.clone(), ready.clone());
-            let built_ins = built_ins.clone();
+            let (built_ins, wanted_sockets) = (built_ins.clone(), wanted_sockets.clone());
             // One shard accepts for all: an exclusive listener cannot be split behind our back.
             let listeners: Vec<Bound> = if index == 0 { bound.take().unwrap_or_default() } else { Vec::new() };
             let thread = executor(&format!("iii-shard-{index}"), cpu)?.spawn(move || async move {
@@ -168,7 +180,7 @@ impl Engine {
                 shard.set_time(shared.now());
                 let post: Arc<dyn Post> = shared.post.clone();
                 shard.start_built_ins(&built_ins, &post);
-                match Pump::new(index, shard, port, shared, listeners) {
+                match Pump::new(index, shard, port, shared, listeners, wanted_sockets) {
                     Ok(mut pump) => {
                         let _ = ready.send(Ok(()));
                         pump.run();
@@ -185,7 +197,7 @@ impl Engine {
             executor("iii-control", None)?
                 .spawn(move || async move {
                     let _ = ready.send(Ok(()));
-                    control::run(shared, hasher, control_port, &built_ins).await;
+                    control::run(shared, hasher, control_port, &built_ins, wanted_changes).await;
                 })
                 .map_err(|error| StartError(format!("cannot start the control shard: {error}")))?
         };
@@ -212,6 +224,16 @@ impl Engine {
     /// A handle that stops the engine.
     pub fn stop_handle(&self) -> StopHandle {
         StopHandle(self.shared.clone())
+    }
+
+    /// A handle that changes the engine while it runs.
+    pub fn change_handle(&self) -> ChangeHandle {
+        ChangeHandle(self.shared.clone())
+    }
+
+    /// Settings it was started with, listeners of built-in workers included.
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
     }
 
     /// Waits until the engine has stopped.

@@ -5,6 +5,7 @@
 //! its own ring, never in glommio's reactor.
 
 use super::buffers::Buffers;
+use super::change::SocketChanges;
 use super::listen::Bound;
 use super::sockets::{Socket, State};
 use super::uring::{Completion, Op, Ring};
@@ -14,6 +15,7 @@ use crate::limits::TRIM_BYTES;
 use crate::ring::mesh::Port;
 use crate::ring::spsc::Full;
 use crate::shard::{Shard, SocketCommand};
+use crossbeam_channel::Receiver;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -41,7 +43,9 @@ pub(super) struct Pump {
     port: Port<Parcel>,
     shared: Arc<Shared>,
     sockets: Vec<Option<Box<Socket>>>,
-    listeners: Vec<(u16, OwnedFd)>,
+    /// By number of the accept operation; `None` = closed.
+    listeners: Vec<Option<(u16, OwnedFd)>>,
+    socket_changes: Receiver<SocketChanges>,
     accept_again: Option<Instant>,
     /// Sockets accepted for each peer in this turn.
     accepted: Vec<Vec<AcceptedSocket>>,
@@ -63,17 +67,18 @@ impl Pump {
         port: Port<Parcel>,
         shared: Arc<Shared>,
         listeners: Vec<Bound>,
+        socket_changes: Receiver<SocketChanges>,
     ) -> io::Result<Pump> {
         let mut ring = Ring::new()?;
         let buffers = Buffers::new(&ring.submitter())?;
         ring.watch(&shared.wakers[index]);
-        let listeners: Vec<(u16, OwnedFd)> = listeners
+        let listeners: Vec<Option<(u16, OwnedFd)>> = listeners
             .into_iter()
             .enumerate()
-            .flat_map(|(index, bound)| bound.sockets.into_iter().map(move |socket| (index as u16, socket)))
+            .flat_map(|(index, bound)| bound.sockets.into_iter().map(move |socket| Some((index as u16, socket))))
             .collect();
-        for (number, (_, fd)) in listeners.iter().enumerate() {
-            ring.accept(number as u32, fd.as_raw_fd());
+        for (number, (_, fd)) in open(&listeners) {
+            ring.accept(number, fd.as_raw_fd());
         }
         let accepted = (0..shared.settings.shards).map(|_| Vec::new()).collect();
         Ok(Pump {
@@ -85,6 +90,7 @@ impl Pump {
             shared,
             sockets: Vec::new(),
             listeners,
+            socket_changes,
             accept_again: None,
             accepted,
             completions: Vec::with_capacity(1024),
@@ -402,8 +408,10 @@ impl Pump {
         if completion.result >= 0 {
             // SAFETY: the kernel has just made this descriptor for us.
             let fd = unsafe { OwnedFd::from_raw_fd(completion.result) };
-            if !self.shared.stopping.load(Ordering::Relaxed) {
-                self.place(self.listeners[number as usize].0, fd);
+            if !self.shared.stopping.load(Ordering::Relaxed)
+                && let Some(Some((listener, _))) = self.listeners.get(number as usize)
+            {
+                self.place(*listener, fd);
             }
         } else if matches!(-completion.result, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) {
             if self.accept_again.is_none() {
@@ -412,8 +420,11 @@ impl Pump {
             self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
             return;
         }
-        if !io_uring::cqueue::more(completion.flags) && !self.shared.stopping.load(Ordering::Relaxed) {
-            self.ring.accept(number, self.listeners[number as usize].1.as_raw_fd());
+        if !io_uring::cqueue::more(completion.flags)
+            && !self.shared.stopping.load(Ordering::Relaxed)
+            && let Some(Some((_, fd))) = self.listeners.get(number as usize)
+        {
+            self.ring.accept(number, fd.as_raw_fd());
         }
     }
 
@@ -441,12 +452,34 @@ impl Pump {
     fn resume_accepting(&mut self) {
         if self.accept_again.is_some_and(|at| at <= Instant::now()) {
             self.accept_again = None;
-            for (number, (_, fd)) in self.listeners.iter().enumerate() {
+            for (number, (_, fd)) in open(&self.listeners) {
                 // One that is still armed answers once more when the first is cancelled.
-                self.ring.cancel_accept(number as u32);
-                self.ring.accept(number as u32, fd.as_raw_fd());
+                self.ring.cancel_accept(number);
+                self.ring.accept(number, fd.as_raw_fd());
             }
         }
+    }
+
+    /// Opens and closes listeners as the configuration has changed.
+    fn change_listeners(&mut self) {
+        for change in self.socket_changes.try_iter().collect::<Vec<_>>() {
+            for number in 0..self.listeners.len() {
+                if self.listeners[number].as_ref().is_some_and(|(listener, _)| change.closed.contains(listener)) {
+                    self.close_listener(number);
+                }
+            }
+            for (listener, fd) in change.opened {
+                self.ring.accept(self.listeners.len() as u32, fd.as_raw_fd());
+                self.listeners.push(Some((listener, fd)));
+            }
+        }
+    }
+
+    fn close_listener(&mut self, number: usize) {
+        let Some((_, fd)) = self.listeners[number].take() else { return };
+        self.ring.cancel_accept(number as u32);
+        // The port is free from here on, whenever the kernel is done with the accept in flight.
+        let _ = socket2::SockRef::from(&fd).shutdown(std::net::Shutdown::Both);
     }
 
     // === the end ===
@@ -456,16 +489,16 @@ impl Pump {
         if self.accept_again.is_some() {
             self.resume_accepting();
         }
+        if self.index == 0 && self.shared.sockets_changed.load(Ordering::Relaxed) {
+            self.shared.sockets_changed.store(false, Ordering::Relaxed);
+            self.change_listeners();
+        }
         if !self.shared.stopping.load(Ordering::Relaxed) {
             return false;
         }
         if !self.listeners.is_empty() {
-            for (number, _) in self.listeners.iter().enumerate() {
-                self.ring.cancel_accept(number as u32);
-            }
-            for (_, listener) in &self.listeners {
-                // The port is free from here on, whenever the kernel is done with the accept in flight.
-                let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+            for number in 0..self.listeners.len() {
+                self.close_listener(number);
             }
             self.listeners.clear();
         }
@@ -473,6 +506,11 @@ impl Pump {
         let stop_by = *self.stop_by.get_or_insert(now + STOP_LINGER);
         (self.shard.is_stopping() && self.shard.connection_count() == 0) || now >= stop_by
     }
+}
+
+/// Listeners that are open, and the numbers of their accept operations.
+fn open(listeners: &[Option<(u16, OwnedFd)>]) -> impl Iterator<Item = (u32, &(u16, OwnedFd))> {
+    listeners.iter().enumerate().filter_map(|(number, listener)| Some((number as u32, listener.as_ref()?)))
 }
 
 fn peer_address(fd: &OwnedFd) -> Option<SocketAddr> {

@@ -4,13 +4,17 @@
 //! routing, answers and timeouts are those of everybody. What is meant for an instance waits in its inbox until
 //! [`Shard::run_built_ins`]; an instance is taken out of the shard while it runs, so it may ask anything of it.
 
+use super::access::GATEKEEPER;
 use super::calls::Refusal;
 use super::mesh::{Call, RingMessage};
 use super::{Now, Shard, SocketCommand};
-use crate::builtin::{self, BuiltIn, BuiltInId, CallId, Definition, Failure, Home, Host, Mailbox, OutgoingCall, Post};
+use crate::builtin::{
+    self, BuiltIn, BuiltInId, CallId, Change, Definition, Failure, Home, Host, Mailbox, OutgoingCall, Post,
+};
 use crate::builtin::{Outcome as CallOutcome, SocketId, Token};
 use crate::connection::worker::{InFlight, Pending, Worker};
 use crate::connection::{Connection, Stage};
+use crate::control::Report;
 use crate::control::functions::EngineFunction;
 use crate::control::triggers::Binding;
 use crate::ids::{ConnectionId, ProviderId, ShardId};
@@ -38,7 +42,6 @@ enum Event {
     TriggerAdded(Arc<Binding>),
     TriggerRemoved(Arc<Binding>),
     Message(Box<dyn Any + Send>),
-    Reload(Arc<dyn Any + Send + Sync>),
     Timer,
     Stop,
 }
@@ -46,8 +49,10 @@ enum Event {
 /// One instance.
 pub(super) struct Instance {
     definition: Arc<Definition>,
-    /// `None` while it runs.
+    /// `None` while it runs, and once it has been removed.
     worker: Option<Box<dyn BuiltIn>>,
+    /// It is being run.
+    runs: bool,
     /// Calls in flight and pending.
     pub(super) connection: Box<Connection>,
     inbox: VecDeque<Event>,
@@ -55,6 +60,13 @@ pub(super) struct Instance {
     tokens: u64,
     /// Upper half of the ids of its calls.
     call_prefix: u64,
+}
+
+impl Instance {
+    /// It has been removed.
+    fn is_gone(&self) -> bool {
+        self.worker.is_none() && !self.runs
+    }
 }
 
 /// Who runs calls of a function without asking an owner.
@@ -93,19 +105,110 @@ impl Shard {
         self.built_ins.push(Instance {
             definition: definition.clone(),
             worker: None,
+            runs: false,
             connection,
             inbox: VecDeque::new(),
             wake_at: None,
             tokens: 0,
             call_prefix,
         });
+        self.set_up(id);
+    }
+
+    /// Makes an instance of a worker's definition and leads calls of its functions there.
+    fn set_up(&mut self, id: BuiltInId) {
+        let definition = self.built_ins[usize::from(id.0)].definition.clone();
         for (function, what) in definition.functions.iter().enumerate() {
             let hash = self.hasher.hash(&what.id);
             let route = self.routes.entry(hash, DEFAULT_NAMESPACE, &what.id).clone();
-            route.set_built_in(BuiltInRoute { worker: id, function: function as u32, home: what.home });
+            route.set_built_in(Some(BuiltInRoute { worker: id, function: function as u32, home: what.home }));
         }
         let instance = (definition.factory)(&mut Seat { shard: self, worker: id });
         self.built_ins[usize::from(id.0)].worker = Some(instance);
+    }
+
+    /// The configuration has changed.
+    pub(super) fn apply_change(&mut self, change: &Change) {
+        self.settings = change.settings.clone();
+        for (id, definition) in &change.built_ins {
+            match definition {
+                Some(definition) if usize::from(id.0) < self.built_ins.len() => self.replace_built_in(*id, definition),
+                Some(definition) => {
+                    self.add_built_in(*id, definition);
+                    self.run_instance(*id, |worker, host| worker.start(host));
+                }
+                None => {
+                    self.retire(*id);
+                }
+            }
+        }
+        for index in 0..self.connections.len() {
+            let connection = self.connections[index].connection.as_ref();
+            let ended = connection.filter(|connection| change.ended_listeners.contains(&connection.listener));
+            if let Some(id) = ended.map(|connection| connection.id) {
+                self.end_for_change(id);
+            }
+        }
+        self.report(Report::Changed);
+    }
+
+    fn replace_built_in(&mut self, id: BuiltInId, definition: &Arc<Definition>) {
+        let legacy = self.retire(id);
+        self.built_ins[usize::from(id.0)].definition = definition.clone();
+        self.set_up(id);
+        self.run_instance(id, |worker, host| {
+            if let Some(legacy) = legacy {
+                worker.take_over(legacy, host);
+            }
+            worker.start(host);
+        });
+    }
+
+    /// Ends an instance: its calls, its functions, and its sockets unless it hands them over.
+    fn retire(&mut self, id: BuiltInId) -> Option<Box<dyn Any>> {
+        let legacy = self.run_instance(id, |worker, host| worker.hand_over(host)).flatten();
+        let instance = self.built_ins.get_mut(usize::from(id.0))?;
+        instance.worker = None;
+        instance.inbox.clear();
+        instance.wake_at = None;
+        self.built_ins_ready.retain(|ready| *ready != id);
+        let definition = self.built_ins[usize::from(id.0)].definition.clone();
+        let connection = &mut self.built_ins[usize::from(id.0)].connection;
+        let connection_id = connection.id;
+        let (mut in_flight, mut pending) = (Vec::new(), Vec::new());
+        if let Some(worker) = connection.worker_mut() {
+            in_flight.extend(worker.in_flight.drain().map(|(_, call)| call));
+            pending.extend(worker.pending.keys().copied());
+        }
+        let stopped = Outcome::Error {
+            code: codes::INVOCATION_STOPPED,
+            message: codes::INVOCATION_STOPPED_MESSAGE,
+            stacktrace: None,
+        };
+        for call in in_flight {
+            self.send_outcome(call.caller, call.invocation_id, &stopped);
+        }
+        for invocation_id in pending {
+            self.untrack(connection_id, invocation_id);
+        }
+        for function in &definition.functions {
+            let hash = self.hasher.hash(&function.id);
+            if let Some(route) = self.routes.find(hash, DEFAULT_NAMESPACE, &function.id) {
+                route.set_built_in(None);
+            }
+            self.routes.remove(hash, DEFAULT_NAMESPACE, &function.id);
+        }
+        if legacy.is_none() {
+            for index in 0..self.connections.len() {
+                let connection = self.connections[index].connection.as_ref();
+                let own = connection
+                    .filter(|connection| matches!(connection.stage, Stage::BuiltIn { worker, .. } if worker == id));
+                if let Some(id) = own.map(|connection| connection.id) {
+                    self.close_socket(id);
+                }
+            }
+        }
+        legacy
     }
 
     /// Name of the built-in worker that has a function nobody else may take.
@@ -119,6 +222,9 @@ impl Shard {
     #[cold]
     pub(super) fn built_in_connection(&self, id: ConnectionId) -> Option<&Connection> {
         let worker = id.as_built_in().filter(|_| id.shard == self.id)?;
+        if worker == GATEKEEPER {
+            return Some(&self.gatekeeper.connection);
+        }
         self.built_ins.get(usize::from(worker.0)).map(|instance| &*instance.connection)
     }
 
@@ -126,6 +232,9 @@ impl Shard {
     #[cold]
     pub(super) fn built_in_connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         let worker = id.as_built_in().filter(|_| id.shard == self.id)?;
+        if worker == GATEKEEPER {
+            return Some(&mut self.gatekeeper.connection);
+        }
         self.built_ins.get_mut(usize::from(worker.0)).map(|instance| &mut *instance.connection)
     }
 
@@ -154,14 +263,21 @@ impl Shard {
     }
 
     fn run_instance<R>(&mut self, id: BuiltInId, run: impl FnOnce(&mut dyn BuiltIn, &mut Seat<'_>) -> R) -> Option<R> {
-        let mut worker = self.built_ins.get_mut(usize::from(id.0))?.worker.take()?;
+        let instance = self.built_ins.get_mut(usize::from(id.0))?;
+        let mut worker = instance.worker.take()?;
+        instance.runs = true;
         let outcome = run(&mut *worker, &mut Seat { shard: self, worker: id });
-        self.built_ins[usize::from(id.0)].worker = Some(worker);
+        let instance = &mut self.built_ins[usize::from(id.0)];
+        instance.worker = Some(worker);
+        instance.runs = false;
         Some(outcome)
     }
 
     fn tell(&mut self, id: BuiltInId, event: Event) {
         let Some(instance) = self.built_ins.get_mut(usize::from(id.0)) else { return };
+        if instance.is_gone() {
+            return;
+        }
         if instance.inbox.is_empty() {
             self.built_ins_ready.push(id);
         }
@@ -190,10 +306,6 @@ impl Shard {
 
     pub(super) fn handle_trigger(&mut self, worker: BuiltInId, trigger: Arc<Binding>, added: bool) {
         self.tell(worker, if added { Event::TriggerAdded(trigger) } else { Event::TriggerRemoved(trigger) });
-    }
-
-    pub(super) fn handle_reload(&mut self, worker: BuiltInId, settings: Arc<dyn Any + Send + Sync>) {
-        self.tell(worker, Event::Reload(settings));
     }
 
     /// The engine stops: what instances wait for ends, then they are asked to finish.
@@ -244,6 +356,10 @@ impl Shard {
     pub(super) fn deliver_built_in(&mut self, provider: ProviderId, call: &Call<'_>) -> bool {
         let Some(id) = provider.connection.as_built_in() else { return false };
         let invoke = &call.invoke;
+        // Its inbox is not read while it runs, but it is there.
+        if self.built_ins.get(usize::from(id.0)).is_none_or(Instance::is_gone) {
+            return false;
+        }
         let mut key = invoke.invocation_id;
         if let Some(invocation_id) = invoke.invocation_id {
             let fresh = self.new_uuid();
@@ -280,6 +396,9 @@ impl Shard {
     #[cold]
     pub(super) fn finish_built_in(&mut self, caller: ConnectionId, invocation_id: Uuid, outcome: &Outcome<'_>) {
         let Some(id) = caller.as_built_in() else { return };
+        if id == GATEKEEPER {
+            return self.handle_judgement(invocation_id, outcome);
+        }
         let token = Token(invocation_id.as_u64_pair().1 & TOKEN_BITS);
         let outcome = match outcome {
             Outcome::Result(result) => Ok(result.unwrap_or_default().to_vec()),
@@ -325,7 +444,7 @@ impl Shard {
         token
     }
 
-    fn start_call(&mut self, call: &Call<'_>, timeout_ms: Option<u64>) -> Result<(), Refusal> {
+    pub(super) fn start_call(&mut self, call: &Call<'_>, timeout_ms: Option<u64>) -> Result<(), Refusal> {
         let function_id = call.invoke.function_id;
         if call.namespace == DEFAULT_NAMESPACE
             && function_id.starts_with("engine::")
@@ -398,7 +517,6 @@ fn hand_over(worker: &mut dyn BuiltIn, event: Event, host: &mut dyn Host) {
         Event::TriggerAdded(trigger) => worker.trigger_added(trigger, host),
         Event::TriggerRemoved(trigger) => worker.trigger_removed(&trigger, host),
         Event::Message(message) => worker.message(message, host),
-        Event::Reload(settings) => worker.reload(&*settings, host),
         Event::Timer => worker.timer(host),
         Event::Stop => worker.stop(host),
     }

@@ -5,9 +5,10 @@
 //! called directly with slices of the receive buffer.
 
 use super::Shard;
-use super::mesh::{Batch, Call, FunctionName, InvokeMessage, RingMessage};
+use super::access::middleware_request;
+use super::mesh::{Batch, Call, InvokeMessage, RingMessage};
 use crate::connection::Connection;
-use crate::connection::worker::{Echo, Generation, InFlight, Pending, Worker};
+use crate::connection::worker::{Echo, Generation, InFlight, Parked, Pending, Worker};
 use crate::control::functions::EngineFunction;
 use crate::control::{Firing, Report};
 use crate::ids::{ConnectionId, ProviderId};
@@ -48,12 +49,23 @@ impl Shard {
     /// A worker calls a function.
     #[inline]
     pub(super) fn handle_invoke(&mut self, id: ConnectionId, envelope: &Envelope<'_>) {
+        self.handle_invoke_knowing(id, envelope, None);
+    }
+
+    /// The same; `metadata` is that of the function called, if it had to be looked up (PROTO-123).
+    #[inline]
+    pub(super) fn handle_invoke_knowing(
+        &mut self,
+        id: ConnectionId,
+        envelope: &Envelope<'_>,
+        metadata: Option<Option<&[u8]>>,
+    ) {
         self.counters.invocations += 1;
         let invocation_id = match envelope.invocation_id() {
             Ok(invocation_id) => invocation_id,
             Err(message) => return self.refuse_raw_id(id, envelope, &message),
         };
-        if let Err((answerable, refusal)) = self.try_invoke(id, envelope, invocation_id) {
+        if let Err((answerable, refusal)) = self.try_invoke(id, envelope, invocation_id, metadata) {
             if refusal.code == codes::INVALID_MESSAGE {
                 self.note_malformed(id, &Malformed { reason: refusal.message.clone(), call: None, result: None });
             }
@@ -73,6 +85,7 @@ impl Shard {
         id: ConnectionId,
         envelope: &Envelope<'_>,
         invocation_id: Option<Uuid>,
+        metadata: Option<Option<&[u8]>>,
     ) -> Result<(), (bool, Refusal)> {
         let invalid = |message: String| (true, Refusal::new(codes::INVALID_MESSAGE, message));
         let members = &envelope.members;
@@ -89,11 +102,13 @@ impl Shard {
             Some(namespace) => namespace,
         };
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return Ok(()) };
-        if worker.namespace.is_none()
-            && worker.parked.iter().any(|parked| parked.registers.as_deref() == Some(&*function_id))
-        {
-            worker.parked.push_back(crate::connection::worker::Parked { text: envelope.text.into(), registers: None });
-            return Ok(());
+        let replays = std::mem::take(&mut worker.replays) || metadata.is_some();
+        if !replays && (worker.waits_on.is_some() || !worker.parked.is_empty()) {
+            let is_call = &*function_id != EngineFunction::WorkersRegister.id();
+            if worker.must_park(is_call, &function_id) {
+                self.park(id, Parked { text: envelope.text.into(), is_call, registers: None });
+                return Ok(());
+            }
         }
         if let Some(tracked) = tracked
             && worker.pending.contains_key(&tracked)
@@ -101,6 +116,19 @@ impl Shard {
             return Err((true, Refusal::new(codes::INVOCATION_ERROR, "duplicate invocation id")));
         }
         let caller_id = worker.id;
+        let session = worker.session.clone();
+        if let Some(session) = &session {
+            let refuse = |refusal| (answerable, refusal);
+            match metadata {
+                Some(metadata) => session
+                    .permits(namespace, &function_id, metadata)
+                    .map_err(|message| refuse(Refusal::new(codes::FORBIDDEN, message)))?,
+                None if self.permit_call(id, session, namespace, &function_id, envelope).map_err(refuse)? => {}
+                None => return Ok(()),
+            }
+        }
+        let middleware = session.as_ref().and_then(|session| Some((session, session.middleware()?)));
+        let middleware = middleware.filter(|_| EngineFunction::of_id(&function_id).is_none());
         if let Action::Enqueue { .. } = action {
             let message = "No queue provider is installed. Add the `iii-queue` worker to the configuration.";
             return Err((answerable, Refusal::new(codes::ENQUEUE_ERROR, message)));
@@ -116,26 +144,33 @@ impl Shard {
         let baggage = Envelope::string(members.baggage, "baggage").map_err(invalid)?;
         let target_baggage = (traceparent.is_some() || baggage.is_some())
             .then(|| trace::baggage_for(&function_id, baggage.as_deref().unwrap_or("")));
-        let data = without_caller(members.data.unwrap_or(b"null"));
+        let mut data = without_caller(members.data.unwrap_or(b"null"));
+        let called = &function_id;
+        let mut function_id: &str = &function_id;
+        if let Some((session, middleware)) = middleware {
+            data = middleware_request(session, namespace, called, &data, members.action).into();
+            function_id = middleware;
+        }
         let call = Call {
             caller: id,
             retried: false,
             namespace,
             invoke: Invoke {
                 invocation_id: tracked,
-                function_id: &function_id,
-                data: Payload { json: &data, caller: Some(&caller_id) },
+                function_id,
+                data: Payload { json: &data, caller: Some(&caller_id).filter(|_| middleware.is_none()) },
                 metadata: Envelope::raw(members.metadata),
                 traceparent: traceparent.as_deref().filter(|value| trace::is_traceparent(value)),
                 baggage: target_baggage.as_deref(),
             },
         };
-        let route = self.route(namespace, &function_id).map_err(|refusal| (answerable, refusal))?;
+        let route = self.route(namespace, function_id).map_err(|refusal| (answerable, refusal))?;
         if let Some(tracked) = tracked {
-            let echo = (traceparent.is_some() || baggage.is_some()).then(|| {
+            let echo = (traceparent.is_some() || baggage.is_some() || middleware.is_some()).then(|| {
                 Box::new(Echo {
                     traceparent: traceparent.as_deref().map(Into::into),
                     baggage: baggage.as_deref().map(Into::into),
+                    function_id: middleware.map(|_| (&**called).into()),
                 })
             });
             self.track(id, tracked, Pending { route: route.clone(), provider: None, retried: false, echo });
@@ -212,9 +247,11 @@ impl Shard {
     /// Sends a call to a provider, or keeps it until the owner has said who that is.
     #[inline]
     pub(super) fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
-        let waits_on = |worker: &Worker| worker.waits_on.clone();
-        if let Some(earlier) = self.connection(call.caller).and_then(Connection::worker).and_then(waits_on) {
-            return self.wait(&earlier, call);
+        let is_held = |worker: &Worker| worker.waits_on.is_some() || worker.changed_owners != 0;
+        if self.connection(call.caller).and_then(Connection::worker).is_some_and(is_held)
+            && let Some(held) = self.hold_back(route, call)
+        {
+            return held;
         }
         let tracked = call.invoke.invocation_id.filter(|_| call.caller != ConnectionId::ENGINE);
         let Some(provider) = route.pick(tracked.is_some()) else {
@@ -242,8 +279,7 @@ impl Shard {
                     if call.retried {
                         return Err(Refusal::new(codes::INVOCATION_STOPPED, codes::INVOCATION_STOPPED_MESSAGE));
                     }
-                    route.set_providers(&[]);
-                    return self.resolve(route, &Call { retried: true, ..*call });
+                    return self.resolve_again(route, provider, call);
                 }
             }
         } else {
@@ -261,7 +297,13 @@ impl Shard {
         if let Some(tracked) = tracked {
             let worker = self.connection_mut(call.caller).and_then(Connection::worker_mut);
             match worker.and_then(|worker| worker.pending.get_mut(&tracked)) {
-                Some(pending) => pending.provider = Some(provider.connection),
+                Some(pending) => {
+                    pending.provider = Some(provider.connection);
+                    // The pick is given back where it was made: the route may be another one than when it was tracked.
+                    if !Rc::ptr_eq(&pending.route, route) {
+                        pending.route = route.clone();
+                    }
+                }
                 // The caller left while the route was resolved, so nothing will give the pick back.
                 None => route.release(provider.connection),
             }
@@ -269,109 +311,11 @@ impl Shard {
         Ok(())
     }
 
-    /// Asks the owner for the providers of a route; the call waits.
-    fn resolve(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
-        let owner = self.hasher.owner(route.hash);
-        if owner == self.id {
-            // The owner's own routes are always current.
-            let elsewhere = self.owned.namespaces_of(route.hash, &route.id);
-            return Err(not_found(&route.namespace, &route.id, &elsewhere));
-        }
-        if route.waiting().is_none() {
-            let name =
-                FunctionName { hash: route.hash, namespace: (&*route.namespace).into(), id: (&*route.id).into() };
-            self.mesh[owner.index()].messages.push(RingMessage::Resolve(Box::new(name)));
-        }
-        self.wait(route, call)
-    }
-
-    /// Queues a call until the owner of `on` has answered.
-    fn wait(&mut self, on: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
-        let mut waiting = on.waiting();
-        let batch = waiting.get_or_insert_default();
-        if batch.bytes.len() > crate::limits::MESH_BYTES_MAX {
-            self.counters.overloaded += 1;
-            return Err(Refusal::new(codes::WORKER_OVERLOADED, "too many calls wait for this function's route"));
-        }
-        let nobody = ProviderId { connection: ConnectionId::ENGINE, registration: 0 };
-        let message = batch.invoke(nobody, call);
-        batch.messages.push(RingMessage::Invoke(message));
-        drop(waiting);
-        // What a built-in worker does for one has nothing to do with what it does for another.
-        if call.caller.as_built_in().is_some() {
-            return Ok(());
-        }
-        if let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) {
-            worker.waits_on = Some(on.clone());
-        }
-        Ok(())
-    }
-
-    /// The owner has answered: calls that waited go on, in order.
-    pub(super) fn release_waiting(&mut self, route: &Rc<Route>, elsewhere: &[String]) {
-        let Some(batch) = route.waiting().take() else { return };
-        // All at once: a call that must wait again holds up those behind it.
-        for message in &batch.messages {
-            let RingMessage::Invoke(InvokeMessage { caller, .. }) = message else { continue };
-            if let Some(worker) = self.connection_mut(*caller).and_then(Connection::worker_mut)
-                && worker.waits_on.as_ref().is_some_and(|on| Rc::ptr_eq(on, route))
-            {
-                worker.waits_on = None;
-            }
-        }
-        for message in &batch.messages {
-            let RingMessage::Invoke(message) = message else { continue };
-            let call = message.call(&batch.bytes);
-            let is_of_route = call.invoke.function_id == &*route.id && call.namespace == &*route.namespace;
-            let outcome = if !is_of_route {
-                self.route(call.namespace, call.invoke.function_id).and_then(|own| self.dispatch(&own, &call))
-            } else if route.has_providers() {
-                self.dispatch(route, &call)
-            } else {
-                Err(not_found(&route.namespace, &route.id, elsewhere))
-            };
-            if let Err(refusal) = outcome {
-                self.refuse(&call, &refusal);
-            }
-        }
-    }
-
     /// Ends a call that has been tracked.
-    fn refuse(&mut self, call: &Call<'_>, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, call: &Call<'_>, refusal: &Refusal) {
         if let Some(invocation_id) = call.invoke.invocation_id {
             let outcome = Outcome::Error { code: refusal.code, message: &refusal.message, stacktrace: None };
             self.finish(call.caller, invocation_id, &outcome);
-        }
-    }
-
-    /// A provider's home sent a call back: the route was stale.
-    pub(super) fn handle_bounced(&mut self, message: &InvokeMessage, bytes: &[u8]) {
-        let call = message.call(bytes);
-        let (namespace, function_id) = (call.namespace, call.invoke.function_id);
-        if let Some(invocation_id) = call.invoke.invocation_id
-            && call.caller != ConnectionId::ENGINE
-        {
-            // The caller may have left meanwhile; if it comes back it is told.
-            let Some(worker) = self.connection_mut(call.caller).and_then(Connection::worker_mut) else {
-                let stopped = Refusal::new(codes::INVOCATION_STOPPED, codes::INVOCATION_STOPPED_MESSAGE);
-                return self.refuse(&call, &stopped);
-            };
-            let Some(pending) = worker.pending.get_mut(&invocation_id) else { return };
-            pending.retried = true;
-            if let Some(provider) = pending.provider.take() {
-                pending.route.release(provider);
-            }
-        }
-        let call = Call { retried: true, ..call };
-        let outcome = self.route(namespace, function_id).and_then(|route| {
-            // If we own it the route is current: the provider that sent the call back is no longer in it.
-            if self.hasher.owner(route.hash) != self.id {
-                route.set_providers(&[]);
-            }
-            self.dispatch(&route, &call)
-        });
-        if let Err(refusal) = outcome {
-            self.refuse(&call, &refusal);
         }
     }
 
@@ -432,6 +376,10 @@ impl Shard {
             return Err(Undelivered::Refused(Refusal::new(codes::WORKER_OVERLOADED, message)));
         }
         let mut invoke = call.invoke;
+        let session = worker.session.clone();
+        if let Some(session) = &session {
+            invoke.function_id = session.without_prefix(invoke.function_id);
+        }
         if let Some(invocation_id) = call.invoke.invocation_id {
             let in_flight = InFlight { caller: call.caller, invocation_id };
             let mut key = invocation_id;
@@ -509,8 +457,9 @@ impl Shard {
         if caller.as_built_in().is_some() {
             return self.finish_built_in(caller, invocation_id, outcome);
         }
-        let function_id = pending.route.id.clone();
-        self.answer_echoing(caller, invocation_id, &function_id, outcome, pending.echo.as_deref());
+        let echo = pending.echo.as_deref();
+        let function_id = echo.and_then(|echo| echo.function_id.as_deref()).unwrap_or(&pending.route.id);
+        self.answer_echoing(caller, invocation_id, function_id, outcome, echo);
     }
 
     /// Answers a call that was never tracked.
@@ -579,6 +528,7 @@ impl Shard {
             generation: generation.unwrap_or_default(),
             data: data.into(),
             baggage: Envelope::string(envelope.members.baggage, "").ok().flatten().map(|text| text.into()),
+            session: self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone()),
         });
     }
 
@@ -603,6 +553,7 @@ impl Shard {
             generation: Generation::Current,
             data: call.invoke.data.json.into(),
             baggage: call.invoke.baggage.map(Into::into),
+            session: None,
         });
         Ok(())
     }
@@ -671,7 +622,7 @@ pub(super) fn write_answer(
 }
 
 /// PROTO-80: the text depends on whether the id exists in another namespace.
-fn not_found(namespace: &str, function_id: &str, elsewhere: &[String]) -> Refusal {
+pub(super) fn not_found(namespace: &str, function_id: &str, elsewhere: &[String]) -> Refusal {
     let mut message = format!("Function {function_id} not found in namespace {namespace}.");
     if !elsewhere.is_empty() {
         message.push_str(&format!(" It is registered in namespace(s): {}.", elsewhere.join(", ")));
@@ -682,7 +633,8 @@ fn not_found(namespace: &str, function_id: &str, elsewhere: &[String]) -> Refusa
 /// The trace headers of a message, to be echoed.
 fn echo_of(envelope: &Envelope<'_>) -> Option<Echo> {
     let text = |raw| Envelope::string(raw, "").ok().flatten().map(|text: Cow<'_, str>| text.into());
-    let echo = Echo { traceparent: text(envelope.members.traceparent), baggage: text(envelope.members.baggage) };
+    let (traceparent, baggage) = (text(envelope.members.traceparent), text(envelope.members.baggage));
+    let echo = Echo { traceparent, baggage, function_id: None };
     (echo.traceparent.is_some() || echo.baggage.is_some()).then_some(echo)
 }
 

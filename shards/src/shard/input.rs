@@ -7,12 +7,14 @@ use crate::connection::{Connection, Stage};
 use crate::control::Report;
 use crate::ids::ConnectionId;
 use crate::limits::{GATED_BYTES_MAX, HANDSHAKE_BYTES_MAX, PARKED_MESSAGES_MAX, PONG_OUTBOX_BYTES_MAX};
+use crate::session::Session;
 use crate::timers::Timer;
 use crate::wire::encode::{self, Outcome, Value};
 use crate::wire::envelope::{Envelope, Kind, Malformed};
 use crate::wire::frame::{self, Message, WireError};
-use crate::wire::handshake::{self, Handshake, Target};
+use crate::wire::handshake::{self, Handshake, Request, Target};
 use crate::wire::{CloseCode, codes, telemetry};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tungstenite::protocol::frame::coding::Control;
 
@@ -74,9 +76,9 @@ impl Shard {
                         connection.progress_ms = now_ms;
                     }
                 }
-                Handshake::Upgrade { target, accept, head_bytes, request: _ } => {
+                Handshake::Upgrade { target, accept, head_bytes, request } => {
                     let mut rest = head.split_off(head_bytes);
-                    self.upgrade(id, &target, &accept);
+                    self.upgrade(id, &target, &accept, &request);
                     if rest.is_empty() {
                         return;
                     }
@@ -92,7 +94,7 @@ impl Shard {
         }
     }
 
-    fn upgrade(&mut self, id: ConnectionId, target: &Target, accept: &str) {
+    fn upgrade(&mut self, id: ConnectionId, target: &Target, accept: &str, request: &Request) {
         if let Target::Channel { id: channel, key, write } = target {
             return self.attach_channel(id, channel, key, *write, accept);
         }
@@ -101,13 +103,26 @@ impl Shard {
             if let Some(connection) = self.connection_mut(id) {
                 connection.stage = Stage::Telemetry;
             }
+            self.ask_entry(id, target, request);
             return;
         }
         let worker = Box::new(Worker::new(self.new_uuid(), self.new_uuid()));
-        let (worker_id, token) = (worker.id, worker.token);
+        if let Some(connection) = self.connection_mut(id) {
+            connection.stage = Stage::Worker(worker);
+        }
+        if !self.ask_entry(id, target, request) {
+            let session = self.open_session(id);
+            self.welcome(id, session);
+        }
+    }
+
+    /// Greets a worker that may come in.
+    pub(super) fn welcome(&mut self, id: ConnectionId, session: Option<Arc<Session>>) {
         let Some(connection) = self.connection_mut(id) else { return };
-        connection.stage = Stage::Worker(worker);
         let peer = connection.peer.ip();
+        let Some(worker) = connection.worker_mut() else { return };
+        worker.session = session;
+        let (worker_id, token) = (worker.id, worker.token);
         self.write(id, |out| {
             let (worker_id, token) = (worker_id.to_string(), token.to_string());
             let members = [("worker_id", Value::Text(&worker_id)), ("reattach_token", Value::Text(&token))];
@@ -172,6 +187,9 @@ impl Shard {
     /// Lets the input of a connection through again.
     pub(super) fn open_gate(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection_mut(id) else { return };
+        if connection.worker().is_some_and(|worker| worker.held) {
+            return;
+        }
         let Some(mut held) = connection.gated.take() else { return };
         if held.len() > GATED_BYTES_MAX {
             self.commands.push_back(SocketCommand::Resume(id.slot));
@@ -271,7 +289,11 @@ impl Shard {
             Kind::Ping => self.write(id, |out| encode::write_text(out, "pong", &[])),
             Kind::Pong | Kind::EngineOnly | Kind::InvokeFunction | Kind::InvocationResult => {}
             Kind::Reattach => self.handle_reattach(id, envelope),
-            Kind::RegisterWorker => self.announce(id, None, envelope.text),
+            Kind::RegisterWorker => {
+                if !self.park_registration(id, envelope) {
+                    self.announce(id, None, envelope.text);
+                }
+            }
             Kind::RegisterFunction
             | Kind::UnregisterFunction
             | Kind::RegisterTriggerType
@@ -279,8 +301,8 @@ impl Shard {
             | Kind::RegisterTrigger
             | Kind::UnregisterTrigger
             | Kind::RegisterService => {
-                if !self.park(id, envelope) {
-                    self.apply_registration(id, envelope);
+                if !self.park_registration(id, envelope) {
+                    self.register(id, envelope);
                 }
             }
             Kind::TriggerRegistrationResult => {
@@ -290,21 +312,30 @@ impl Shard {
         }
     }
 
-    /// Holds a registration back while the namespace is unknown (PROTO-43). Returns whether it did.
-    fn park(&mut self, id: ConnectionId, envelope: &Envelope<'_>) -> bool {
-        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return true };
-        if worker.namespace.is_some() {
-            return false;
+    /// Holds a registration or an announcement back: until the namespace is known (PROTO-43), and until the calls
+    /// before it are on their way. Returns whether it did.
+    pub(super) fn park_registration(&mut self, id: ConnectionId, envelope: &Envelope<'_>) -> bool {
+        let Some(worker) = self.connection(id).and_then(Connection::worker) else { return true };
+        let must_wait = match worker.namespace {
+            // An announcement is what they wait for.
+            None => envelope.kind != Kind::RegisterWorker,
+            Some(_) => worker.waits_on.is_some() || !worker.parked.is_empty(),
+        };
+        if must_wait {
+            let registers = (envelope.kind == Kind::RegisterFunction)
+                .then(|| Envelope::required(envelope.members.id, "id").ok().map(|id| id.into()))
+                .flatten();
+            self.park(id, Parked { text: envelope.text.into(), is_call: false, registers });
         }
+        must_wait
+    }
+
+    pub(super) fn park(&mut self, id: ConnectionId, parked: Parked) {
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
         if worker.parked.len() >= PARKED_MESSAGES_MAX {
-            self.close(id, Some(CloseCode::Policy), "too many registrations before the worker announced itself");
-            return true;
+            return self.close(id, Some(CloseCode::Policy), "too many messages wait for registrations to take effect");
         }
-        let registers = (envelope.kind == Kind::RegisterFunction)
-            .then(|| Envelope::required(envelope.members.id, "id").ok().map(|id| id.into()))
-            .flatten();
-        worker.parked.push_back(Parked { text: envelope.text.into(), registers });
-        true
+        worker.parked.push_back(parked);
     }
 
     /// A frame that is no message is logged and counted; the peer it concerns is told if it can be made out.

@@ -269,7 +269,9 @@ impl Shard {
         let Some(pending) = ghost.pending.remove(&invocation_id) else { return };
         let mut answer = Vec::new();
         let limit = ghost.message_bytes_max;
-        write_answer(&mut answer, limit, invocation_id, &pending.route.id, outcome, pending.echo.as_deref());
+        let echo = pending.echo.as_deref();
+        let function_id = echo.and_then(|echo| echo.function_id.as_deref()).unwrap_or(&pending.route.id);
+        write_answer(&mut answer, limit, invocation_id, function_id, outcome, echo);
         match ghost.successor {
             Some(successor) => {
                 if ghost.is_done() {
@@ -393,7 +395,10 @@ impl Shard {
             }
             RingMessage::Bounced(message) => self.handle_bounced(&message, bytes),
             RingMessage::Resolve(name) => self.own_resolve(&name, from),
-            RingMessage::Routes(routes) => self.apply_routes(&routes.name, &routes.providers, &routes.elsewhere),
+            RingMessage::Routes(routes) => {
+                let answer = routes.is_answer.then_some(&*routes.elsewhere);
+                self.apply_routes(&routes.name, &routes.providers, answer);
+            }
             RingMessage::Register(registration) => self.own_register(&registration),
             RingMessage::Unregister(registration) => self.own_unregister(&registration),
             RingMessage::Replaced(provider, round) => self.handle_replaced(provider, round),
@@ -416,8 +421,7 @@ impl Shard {
             }
             Command::OpenGate { connection } => {
                 if self.connection(connection).and_then(Connection::worker).is_some_and(|w| w.namespace.is_some()) {
-                    self.release_parked(connection);
-                    self.report(Report::Settled { connection });
+                    self.settle(connection);
                 }
                 self.open_gate(connection);
             }
@@ -451,9 +455,22 @@ impl Shard {
                     .collect();
                 self.report(Report::Load { query, load });
             }
+            Command::Metadata { connection, text, metadata } => {
+                self.handle_metadata(connection, &text, metadata.as_deref());
+            }
             Command::Trigger { worker, trigger, added } => self.handle_trigger(worker, trigger, added),
-            Command::Reload { worker, settings } => self.handle_reload(worker, settings),
+            Command::Change(change) => self.apply_change(&change),
             Command::Stop => self.handle_stop(),
+        }
+    }
+
+    /// The listener of a connection is closed or has other rules now: the peer is to come back (CFG-96, CFG-97).
+    pub(super) fn end_for_change(&mut self, id: ConnectionId) {
+        match self.connection(id).map(|connection| &connection.stage) {
+            Some(Stage::Worker(_) | Stage::Telemetry | Stage::Channel(_)) => {
+                self.close(id, Some(CloseCode::Restart), "the listener has changed");
+            }
+            _ => self.close_socket(id),
         }
     }
 

@@ -137,6 +137,8 @@ pub struct Routes {
     pub name: FunctionName,
     /// Who provides it now. Empty = nobody; forget the route.
     pub providers: Vec<ProviderId>,
+    /// Answer to a `Resolve`; otherwise word of a change.
+    pub is_answer: bool,
     /// Answer to a `Resolve` without providers: other namespaces that have the id.
     pub elsewhere: Vec<String>,
 }

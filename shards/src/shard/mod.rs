@@ -4,6 +4,7 @@
 //! commands come out through `poll_*` and `take_*`. No sockets, no clock, no randomness of its own, so the same
 //! code runs under the simulator. Invariant: handling one input never waits for another shard.
 
+mod access;
 pub mod built_in;
 mod calls;
 pub mod channels;
@@ -11,6 +12,7 @@ mod input;
 mod lifecycle;
 pub mod mesh;
 mod registration;
+mod resolve;
 mod telemetry;
 
 use crate::builtin::{BuiltInId, Post};
@@ -25,6 +27,7 @@ use crate::registry::routes::{Route, RouteTable};
 use crate::settings::Settings;
 use crate::timers::Timers;
 use crate::wire::telemetry::PerSignal;
+use access::Gatekeeper;
 use built_in::Instance;
 use channels::Channels;
 use lifecycle::Ghost;
@@ -103,6 +106,7 @@ pub struct Shard {
     mesh: Vec<Batch>,
     ghosts: HashMap<ConnectionId, Ghost>,
     channels: Channels,
+    gatekeeper: Gatekeeper,
     built_ins: Vec<Instance>,
     /// Those whose inbox is not empty.
     built_ins_ready: Vec<BuiltInId>,
@@ -139,6 +143,7 @@ impl Shard {
             mesh: (0..peers).map(|_| Batch::default()).collect(),
             ghosts: HashMap::new(),
             channels: Channels::default(),
+            gatekeeper: Gatekeeper::new(id, crate::registry::DEFAULT_NAMESPACE.into()),
             built_ins: Vec::new(),
             built_ins_ready: Vec::new(),
             post: None,
@@ -257,6 +262,16 @@ impl Shard {
     /// Connections in the table, closing ones included.
     pub fn connection_count(&self) -> usize {
         self.connections.len() - self.free.len()
+    }
+
+    /// TEMPORARY
+    pub fn tmp_dump(&self) {
+        for slot in &self.connections {
+            let Some(c) = slot.connection.as_deref() else { continue };
+            let Some(w) = c.worker() else { continue };
+            eprintln!("{} gated={:?} ns={:?} parked={} waits={:?} changed={:b} pending={}", c.id, c.gated.as_ref().map(|g| g.len()), w.namespace, w.parked.len(), w.waits_on.as_ref().map(|q| (Rc::strong_count(q), q.calls.borrow().messages.len())), w.changed_owners, w.pending.len());
+            for p in &w.parked { eprintln!("   {} {}", p.is_call, String::from_utf8_lossy(&p.text)); }
+        }
     }
 
     /// Whether anything at all is left of past connections: calls, routes, functions, handovers. For tests.

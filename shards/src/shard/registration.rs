@@ -41,6 +41,12 @@ impl Shard {
                 return self.answer_engine(id, call, function, &outcome);
             }
         };
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        let wanted = announcement.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        if let Some(Err(message)) = session.map(|session| session.admits_namespace(wanted)) {
+            let outcome = Outcome::Error { code: codes::FORBIDDEN, message: &message, stacktrace: None };
+            return self.answer_engine(id, call, function, &outcome);
+        }
         let exclusive = self.settings.worker_names == WorkerNames::Exclusive && announcement.honours_rejection();
         self.adopt_announcement(id, &announcement);
         self.report(Report::Announced {
@@ -52,13 +58,19 @@ impl Shard {
         if exclusive {
             // Nothing of a worker whose name is taken may be registered, so its input waits for the verdict.
             if let Some(connection) = self.connection_mut(id) {
-                connection.gated = Some(Vec::new());
+                connection.gated.get_or_insert_default();
             }
         } else {
-            self.release_parked(id);
-            self.report(Report::Settled { connection: id });
+            self.settle(id);
         }
         self.answer_engine(id, call, function, &Outcome::Result(Some(b"{\"success\":true}")));
+    }
+
+    /// Applies what was parked before an announcement, and tells control when that is done.
+    pub(super) fn settle(&mut self, id: ConnectionId) {
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+        worker.settles = true;
+        self.release_parked(id);
     }
 
     /// Takes from an announcement what the home shard needs; the first one fixes the namespace.
@@ -94,6 +106,8 @@ impl Shard {
             }
             if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
                 worker.namespace = Some(wanted);
+                // Calls that are under way to the old namespace must not find them.
+                worker.function_index.clear();
             }
             for function_id in &functions {
                 self.register_function(id, function_id, None);
@@ -114,21 +128,51 @@ impl Shard {
         }
     }
 
-    /// Applies what was parked, in order. Nothing can come in between: this runs to completion.
+    /// Applies what was parked, in order. It ends early at a registration behind a call that waits, and is taken up
+    /// again when the call is on its way.
     pub(super) fn release_parked(&mut self, id: ConnectionId) {
-        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-        for parked in std::mem::take(&mut worker.parked) {
+        loop {
+            let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+            let waits = worker.waits_on.is_some();
+            if worker.held || worker.parked.front().is_some_and(|next| waits && !next.is_call) {
+                return;
+            }
+            let Some(next) = worker.parked.pop_front() else { break };
             // It was parked as a valid message.
-            if let Ok(envelope) = Envelope::parse(&parked.text) {
-                match envelope.kind {
-                    Kind::InvokeFunction => self.handle_invoke(id, &envelope),
-                    _ => self.apply_registration(id, &envelope),
+            let Ok(envelope) = Envelope::parse(&next.text) else { continue };
+            match envelope.kind {
+                Kind::InvokeFunction => {
+                    worker.replays = true;
+                    self.handle_invoke(id, &envelope);
+                    if let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) {
+                        worker.replays = false;
+                    }
+                }
+                Kind::RegisterWorker => self.announce(id, None, envelope.text),
+                _ => self.register(id, &envelope),
+            }
+        }
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+        worker.parked = std::collections::VecDeque::new();
+        if std::mem::take(&mut worker.settles) {
+            self.report(Report::Settled { connection: id });
+        }
+    }
+
+    /// A registration message of a worker whose namespace is known.
+    pub(super) fn register(&mut self, id: ConnectionId, envelope: &Envelope<'_>) {
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        match session {
+            None => self.apply_registration(id, envelope),
+            Some(session) => {
+                if self.admit_registration(id, &session, envelope) {
+                    self.apply_admitted(id, envelope);
                 }
             }
         }
     }
 
-    fn namespace_of(&self, id: ConnectionId) -> Rc<str> {
+    pub(super) fn namespace_of(&self, id: ConnectionId) -> Rc<str> {
         let worker = self.connection(id).and_then(Connection::worker);
         worker.and_then(|worker| worker.namespace.clone()).unwrap_or_else(|| self.default_namespace.clone())
     }
@@ -142,8 +186,13 @@ impl Shard {
             Ok(name) if name.is_empty() => Err("`id` is empty".to_owned()),
             other => other,
         };
+        let session = self.connection(id).and_then(Connection::worker).and_then(|worker| worker.session.clone());
+        let is_function = matches!(envelope.kind, Kind::RegisterFunction | Kind::UnregisterFunction);
         let name = match named {
-            Ok(name) => name,
+            Ok(name) => match session.filter(|_| is_function) {
+                Some(session) => session.prefixed(&name).into(),
+                None => name,
+            },
             Err(reason) => {
                 return self.note_malformed(id, &Malformed { reason, call: None, result: None });
             }
@@ -176,17 +225,19 @@ impl Shard {
             return self.reject_function(id, &namespace, function_id, &owner);
         }
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
-        let registration = match worker.registration(function_id) {
-            Some(known) => known,
+        // One that comes back is the same: calls that are under way to it find it.
+        let registration = match worker.function_index.get(function_id) {
+            Some(known) => *known,
             None => {
                 let index = worker.functions.len() as u32;
                 let shared: Rc<str> = function_id.into();
-                worker.functions.push(Registered { id: shared.clone(), live: true, round: 0 });
+                worker.functions.push(Registered { id: shared.clone(), live: false, round: 0 });
                 worker.function_index.insert(shared, index);
                 index
             }
         };
         let function = &mut worker.functions[registration as usize];
+        function.live = true;
         function.round += 1;
         let claim = Claim { worker: worker.id, process: worker.process, round: function.round };
         let provider = ProviderId { connection: id, registration };
@@ -202,6 +253,7 @@ impl Shard {
         if owner == self.id {
             self.own_register(&registration);
         } else {
+            self.note_change(id, registration.name.hash);
             self.mesh[owner.index()].messages.push(RingMessage::Register(Box::new(registration)));
         }
     }
@@ -217,8 +269,11 @@ impl Shard {
     fn leave_namespace(&mut self, id: ConnectionId, function_id: &str) -> bool {
         let namespace = self.namespace_of(id);
         let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return false };
-        let Some(registration) = worker.function_index.remove(function_id) else { return false };
-        worker.functions[registration as usize].live = false;
+        let Some(registration) = worker.function_index.get(function_id).copied() else { return false };
+        let function = &mut worker.functions[registration as usize];
+        if !std::mem::take(&mut function.live) {
+            return false;
+        }
         let claim = Claim { worker: worker.id, process: worker.process, round: 0 };
         let name = self.name(&namespace, function_id);
         let provider = ProviderId { connection: id, registration };
@@ -231,6 +286,7 @@ impl Shard {
         if owner == self.id {
             self.own_unregister(&registration);
         } else {
+            self.note_change(registration.provider.connection, registration.name.hash);
             self.mesh[owner.index()].messages.push(RingMessage::Unregister(Box::new(registration)));
         }
     }
@@ -283,18 +339,18 @@ impl Shard {
     fn publish(&mut self, name: &FunctionName, change: &Change) {
         for peer in 0..self.settings.shards {
             if change.subscribers >> peer & 1 == 1 && peer != self.id.index() {
-                let routes = Routes { name: name.clone(), providers: change.providers.clone(), elsewhere: Vec::new() };
+                let routes = Routes { name: name.clone(), providers: change.providers.clone(), is_answer: false, elsewhere: Vec::new() };
                 self.mesh[peer].messages.push(RingMessage::Routes(Box::new(routes)));
             }
         }
-        self.apply_routes(name, &change.providers, &[]);
+        self.apply_routes(name, &change.providers, None);
     }
 
     pub(super) fn own_resolve(&mut self, name: &FunctionName, asker: ShardId) {
         let key = key_of(name);
         let providers = self.owned.subscribe(key, asker);
         let elsewhere = if providers.is_empty() { self.owned.namespaces_of(key.hash, key.id) } else { Vec::new() };
-        let routes = Routes { name: name.clone(), providers, elsewhere };
+        let routes = Routes { name: name.clone(), providers, is_answer: true, elsewhere };
         self.mesh[asker.index()].messages.push(RingMessage::Routes(Box::new(routes)));
     }
 
@@ -312,20 +368,22 @@ impl Shard {
 
     // === routes ===
 
-    /// The owner says who provides a function.
-    pub(super) fn apply_routes(&mut self, name: &FunctionName, providers: &[ProviderId], elsewhere: &[String]) {
-        if providers.is_empty() {
-            let route = self.routes.find(name.hash, &name.namespace, &name.id).cloned();
-            self.routes.remove(name.hash, &name.namespace, &name.id);
-            if let Some(route) = route {
-                route.set_providers(&[]);
-                self.release_waiting(&route, elsewhere);
-            }
-            return;
-        }
-        let route = self.routes.entry(name.hash, &name.namespace, &name.id).clone();
+    /// The owner says who provides a function. `answer` = it was asked; namespaces that have the id instead.
+    pub(super) fn apply_routes(&mut self, name: &FunctionName, providers: &[ProviderId], answer: Option<&[String]>) {
+        let route = if providers.is_empty() {
+            self.routes.find(name.hash, &name.namespace, &name.id).cloned()
+        } else {
+            Some(self.routes.entry(name.hash, &name.namespace, &name.id).clone())
+        };
+        let Some(route) = route else { return };
         route.set_providers(providers);
-        self.release_waiting(&route, elsewhere);
+        let answered = answer.and_then(|elsewhere| Some((route.answered()?, elsewhere)));
+        if providers.is_empty() && !route.is_asked() {
+            self.routes.remove(name.hash, &name.namespace, &name.id);
+        }
+        if let Some((question, elsewhere)) = answered {
+            self.release_waiting(&route, &question, elsewhere);
+        }
     }
 
     /// A registration here was replaced by another connection's.
@@ -339,9 +397,6 @@ impl Shard {
         }
         function.live = false;
         let function_id = function.id.clone();
-        if worker.function_index.get(&function_id) == Some(&provider.registration) {
-            worker.function_index.remove(&function_id);
-        }
         self.report(Report::Unregistered {
             connection: provider.connection,
             namespace: (&*namespace).into(),

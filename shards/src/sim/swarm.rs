@@ -362,7 +362,7 @@ impl Swarm {
             answers: 0,
             code: None,
         });
-        let pad = if self.heavy { "x".repeat(self.dice.below(1500)) } else { String::new() };
+        let pad = if self.heavy { "x".repeat(self.dice.below(4000)) } else { String::new() };
         let data = match self.dice.below(4) {
             1 => format!("[{number}]"),
             2 => format!(r#"{{"call":{number},"_caller_worker_id":"forged","pad":"{pad}"}}"#),
@@ -510,6 +510,8 @@ impl Swarm {
         self.settle(true)?;
         let owed = self.ledger.owed(|link| self.alive(link));
         if let Some(number) = owed.first() {
+            if std::env::var("SIM_SEED").is_ok() { for s in 0..self.world.shard_count() { self.world.shard(s).tmp_dump(); }
+            for (i, l) in self.ledger.links.iter().enumerate() { eprintln!("link {i}: actor {} shard {} lost {:?} succ {:?} excused {} announced {:?} id {:?}", l.actor, self.world.links[i].shard, self.world.links[i].lost_ms, l.successor, l.excused, l.announced, l.identity); } }
             return Err(format!(
                 "{} calls are owed an answer, first call {number}: {:?}",
                 owed.len(),

@@ -183,9 +183,14 @@ impl World {
 
     /// A client connects; the engine has placed it on `shard`.
     pub fn connect(&mut self, shard: usize) -> usize {
+        self.connect_to(shard, 0)
+    }
+
+    /// The same on another listener.
+    pub fn connect_to(&mut self, shard: usize, listener: u16) -> usize {
         let now = self.now();
         self.shards[shard].set_time(now);
-        let slot = self.shards[shard].handle_accepted(0, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))) as usize;
+        let slot = self.shards[shard].handle_accepted(listener, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))) as usize;
         let sockets = &mut self.sockets[shard];
         if sockets.len() <= slot {
             sockets.resize_with(slot + 1, || None);

@@ -20,8 +20,7 @@ pub fn definition(settings: &ConfigurationSettings) -> Result<Definition, String
     let directory = match &settings.adapter {
         ConfigurationAdapter::Fs(fs) => PathBuf::from(&fs.directory),
         ConfigurationAdapter::Bridge(_) => {
-            let text = "failed to start worker 'configuration': adapter 'bridge' is not supported by this version";
-            return Err(text.to_owned());
+            return Err("adapter 'bridge' is not supported by this version".to_owned());
         }
     };
     let ttl_ms = settings.ttl_seconds.saturating_mul(1000);

@@ -51,25 +51,21 @@ impl Options {
     }
 }
 
-/// The worker, with one listener for each entry of the configuration: its settings, its addresses. Items are kept as
-/// the first entry says. `Err` says what is wrong.
-pub fn definition(entries: Vec<(StreamSettings, ListenerSettings)>) -> Result<Definition, String> {
-    let (settings, listeners): (Vec<StreamSettings>, Vec<ListenerSettings>) = entries.into_iter().unzip();
-    let unsupported =
-        |name: &str| Err(format!("failed to start worker '{NAME}': adapter '{name}' is not supported by this version"));
-    match settings.first().map(|settings| &settings.adapter) {
-        Some(StreamAdapter::Redis(_)) => return unsupported("redis"),
-        Some(StreamAdapter::Bridge(_)) => return unsupported("bridge"),
-        Some(StreamAdapter::Kv(_)) | None => {}
+/// The worker with these settings. `Err` says what is wrong with them.
+pub fn definition(settings: &StreamSettings, listener: ListenerSettings) -> Result<Definition, String> {
+    match &settings.adapter {
+        StreamAdapter::Kv(_) => {}
+        StreamAdapter::Redis(_) => return Err("adapter 'redis' is not supported by this version".to_owned()),
+        StreamAdapter::Bridge(_) => return Err("adapter 'bridge' is not supported by this version".to_owned()),
     }
-    let options: Vec<Options> = settings.iter().map(Options::of).collect();
-    let factory: Factory = Arc::new(move |_| Box::new(worker::Worker::new(options.clone().into())));
+    let options = Options::of(settings);
+    let factory: Factory = Arc::new(move |_| Box::new(worker::Worker::new([options.clone()].into())));
     Ok(Definition {
         name: NAME.into(),
         description: "Streams: items in groups, and browsers that watch them change".into(),
         functions: functions(),
         trigger_types: trigger_types(),
-        listeners,
+        listeners: vec![listener],
         factory,
     })
 }

@@ -57,6 +57,7 @@ impl Control {
         let mut rows: Vec<(u8, Row<'_>)> = self
             .function_rows(read.prefix.as_deref().unwrap_or(""))
             .filter(|row| wanted(row.worker_name))
+            .filter(|row| row.is_visible(call))
             .filter(|row| read.include_internal == Some(true) || !row.is_internal())
             .filter_map(|row| Some((row.rank(&needle)?, row)))
             .collect();
@@ -125,6 +126,10 @@ impl Control {
             (None, None) => invalid("missing field `function_id` (or `function_ids` for a batch)"),
             (Some(id), None) => {
                 let row = self.find_function(&id, namespace)?;
+                if !row.is_visible(call) {
+                    let message = format!("Function '{id}' is not visible to this session.");
+                    return Err(Refusal::new(codes::FORBIDDEN, message));
+                }
                 let mut out = Vec::new();
                 self.write_function_info(&mut out, &row);
                 Ok(Some(out))
@@ -143,7 +148,10 @@ impl Control {
                     return invalid("`function_ids` must be a non-empty array of function ids");
                 }
                 Ok(Some(listing("functions", distinct, |out, id| match self.find_function(id, namespace) {
-                    Ok(row) => self.write_function_info(out, &row),
+                    Ok(row) if row.is_visible(call) => self.write_function_info(out, &row),
+                    Ok(_) => {
+                        write_object(out, &[("function_id", Value::Text(id)), ("error", Value::Text("forbidden"))]);
+                    }
                     Err(_) => {
                         write_object(out, &[("function_id", Value::Text(id)), ("error", Value::Text("not_found"))]);
                     }
@@ -234,6 +242,12 @@ impl<'a> Row<'a> {
             request: function.request_format.as_deref().map(str::as_bytes),
             response: function.response_format.as_deref().map(str::as_bytes),
         }
+    }
+
+    /// Whether the caller's session may call it (ENG-8).
+    pub fn is_visible(&self, call: &Call) -> bool {
+        let session = call.session.as_deref();
+        session.is_none_or(|session| session.permits(self.namespace, self.id, self.metadata).is_ok())
     }
 
     /// ENG-10: functions of the engine, and those whose metadata says so.

@@ -186,7 +186,8 @@ impl Control {
             })
             .filter(|(binding, _)| read.trigger_type.as_deref().is_none_or(|wanted| wanted == &*binding.trigger_type))
             .filter(|(binding, _)| read.function_id.as_deref().is_none_or(|wanted| wanted == &*binding.function_id))
-            .filter(|(binding, _)| read.worker.as_deref().is_none_or(|wanted| wanted == self.target_owner(binding)));
+            .filter(|(binding, _)| read.worker.as_deref().is_none_or(|wanted| wanted == self.target_owner(binding)))
+            .filter(|(binding, _)| self.is_visible(call, binding));
         Ok(Some(listing("registered_triggers", rows, |out, (binding, live)| self.write_binding(out, binding, live))))
     }
 
@@ -222,6 +223,12 @@ impl Control {
             ],
         );
         Ok(Some(out))
+    }
+
+    /// Whether the caller's session may call what a trigger runs (ENG-8).
+    fn is_visible(&self, call: &Call, binding: &Binding) -> bool {
+        let row = || self.function_row(&binding.namespace, &binding.function_id);
+        call.session.is_none() || row().is_some_and(|row| row.is_visible(call))
     }
 
     /// Triggers by id, and whether they are live. Those on functions of the engine are internal (ENG-10).

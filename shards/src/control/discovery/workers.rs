@@ -119,6 +119,7 @@ impl Control {
         let configured = self
             .built_ins
             .iter()
+            .filter(|worker| !worker.name.is_empty())
             .map(|worker| BuiltInWorker { name: &worker.name, description: &worker.description })
             .filter(|worker| BUILT_IN_WORKERS.iter().all(|always| always.name != worker.name));
         connected.chain(always.chain(configured).map(Subject::BuiltIn))

@@ -143,6 +143,7 @@ fn void_calls_have_effects() {
         generation: Generation::Current,
         data: REGISTER.as_bytes().into(),
         baggage: None,
+        session: None,
     });
     assert_eq!(bench.control.triggers.bindings().count(), 1);
 }

@@ -200,6 +200,7 @@ impl Bench {
             generation,
             data: data.as_bytes().into(),
             baggage: baggage.map(Into::into),
+            session: None,
         });
         invocation_id
     }

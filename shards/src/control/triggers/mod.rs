@@ -124,6 +124,12 @@ impl Triggers {
         self.settle_type(&built_in.id);
     }
 
+    /// A built-in worker no longer provides a type; its triggers wait for the next provider.
+    pub fn withdraw_built_in(&mut self, id: &str) {
+        self.types.withdraw_built_in(DEFAULT_NAMESPACE, id);
+        self.settle_type(id);
+    }
+
     /// A connection offers a type (PROTO-100). It is told of every trigger that resolves to it, once each.
     /// `false` = a built-in worker has the type.
     pub fn offer(&mut self, namespace: &Arc<str>, id: &Arc<str>, offer: Offer) -> bool {

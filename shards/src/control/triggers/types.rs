@@ -64,6 +64,19 @@ impl Types {
         self.stack(namespace, id).built_in = Some(provider);
     }
 
+    pub fn withdraw_built_in(&mut self, namespace: &str, id: &str) {
+        let Some(spaces) = self.by_id.get_mut(id) else { return };
+        if let Some(stack) = spaces.get_mut(namespace) {
+            stack.built_in = None;
+            if stack.offers.is_empty() {
+                spaces.remove(namespace);
+            }
+        }
+        if spaces.is_empty() {
+            self.by_id.remove(id);
+        }
+    }
+
     /// Puts an offer on top of its stack. `false` = a built-in worker has the type, which nobody may take.
     pub fn offer(&mut self, namespace: &Arc<str>, id: &Arc<str>, offer: Offer) -> bool {
         let stack = self.stack(namespace, id);
