@@ -12,7 +12,7 @@ use support::{Engine, RawWorker, SHARD_COUNTS, Value, each_shard_count, error_co
 
 /// Where the engine keeps its entries unless told otherwise.
 fn directory(engine: &Engine) -> PathBuf {
-    engine.directory().join("config")
+    engine.config_file().with_file_name("config")
 }
 
 fn entry(id: &str) -> Value {

@@ -8,7 +8,24 @@ use std::time::{Duration, Instant};
 
 use support::sdk::SDKS;
 use support::socket::{CLOSE, PING, PONG, RawSocket};
-use support::{Browser, Engine, PATIENCE, RawWorker, SHARD_COUNTS, Value, each_shard_count, error_code, eventually, json};
+use support::{Browser, Engine, PATIENCE, RawWorker, SHARD_COUNTS, Value, error_code, eventually, json};
+
+const STREAMS: &str = "workers:
+  - {name: iii-worker-manager, config: {port: {port}}}
+  - {name: iii-stream, config: {port: 0}}
+";
+
+/// An engine with streams.
+fn start(shards: u32) -> Engine {
+    Engine::command(shards).config(STREAMS).start()
+}
+
+fn each_shard_count(body: impl Fn(&Engine)) {
+    for shards in SHARD_COUNTS {
+        eprintln!("--- shards: {shards}");
+        body(&start(shards));
+    }
+}
 
 fn item(stream: &str, group: &str, item: &str) -> Value {
     json!({"stream_name": stream, "group_id": group, "item_id": item})
@@ -124,7 +141,7 @@ fn browsers_see_what_happens() {
 // STREAM-30, STREAM-33, STREAM-50, STREAM-DB-4
 #[test]
 fn the_listener() {
-    let engine = Engine::start(1);
+    let engine = start(1);
     let port = engine.stream_port();
     for (request, status, body) in [
         ("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", 404, ""),
@@ -161,7 +178,7 @@ fn the_listener() {
 #[test]
 fn a_stop_says_going_away() {
     for shards in SHARD_COUNTS {
-        let mut engine = Engine::start(shards);
+        let mut engine = start(shards);
         let mut browser = Browser::connect(&engine);
         browser.joined("1", "s", "g", None);
         engine.signal(libc::SIGTERM);
@@ -426,7 +443,7 @@ fn a_taken_port_ends_the_start() {
 // Issue 7: subscriptions come and go without leaving anything.
 #[test]
 fn nothing_is_left_of_browsers_that_left() {
-    let engine = Engine::start(4);
+    let engine = start(4);
     let mut worker = RawWorker::named(&engine, "w");
     for round in 0..3 {
         let mut browsers: Vec<Browser> = (0..50).map(|_| Browser::connect(&engine)).collect();
@@ -484,4 +501,29 @@ fn released_sdks() {
             assert_eq!(worker.call("stream::delete", at).expect("delete")["old_value"], json!({"n": 5}));
         }
     });
+}
+
+// STREAM-44, STREAM-81: a change of the settings keeps items, sockets and subscriptions.
+#[test]
+fn a_reload_keeps_what_is_there() {
+    for shards in SHARD_COUNTS {
+        let port = support::ports::lease();
+        let config = STREAMS.replace("port: 0", &format!("port: {}", port.port));
+        let engine = Engine::command(shards).config(&config).start();
+        let mut worker = RawWorker::serving(&engine, "w", &["w::changed"]);
+        bind(&mut worker, "t", "stream", "w::changed", json!({"stream_name": "s"}));
+        set(&mut worker, ("s", "g", "i"), json!(1));
+        handle(&mut worker, "w::changed", Value::Null);
+        let mut browser = Browser { socket: RawSocket::open(port.port, "/") };
+        assert_eq!(browser.joined("1", "s", "g", None), json!([1]));
+        engine.configure(&config.replace(&format!("port: {}}}", port.port), &format!("port: {}, auth_function: no::such}}", port.port)));
+        engine.wait_for_log("reload: success");
+        assert_eq!(browser.next()["event"], json!({"type": "sync", "data": [1]}), "the state, again");
+        set(&mut worker, ("s", "g", "i"), json!(2));
+        assert_eq!(browser.event(), (json!("i"), "update".to_owned(), json!(2)));
+        assert_eq!(handle(&mut worker, "w::changed", Value::Null)["data"]["event"]["data"], 2);
+        let mut refused = RawSocket::tcp(port.port);
+        refused.write(support::socket::upgrade_request("/").as_bytes());
+        assert_eq!(refused.read_http().status, 503, "new sockets meet the new settings");
+    }
 }

@@ -23,6 +23,12 @@ struct Filter {
     condition_function_id: Option<String>,
 }
 
+impl Filter {
+    fn wants(&self, event_type: &str) -> bool {
+        self.event_types.as_ref().is_none_or(|types| types.iter().any(|wanted| wanted == event_type))
+    }
+}
+
 /// Checks the configuration of a trigger (CONF-30).
 pub fn check(binding: &Binding) -> Result<(), String> {
     let filter: Result<Filter, _> = serde_json::from_slice(&binding.config);
@@ -48,14 +54,14 @@ impl Watches {
 
     /// Those that want to know of something: first those that want to know of every entry (CONF-33).
     pub fn matching(&self, id: &str, event_type: &str) -> Vec<Target> {
-        let wants = |filter: &Filter| match &filter.event_types {
-            None => true,
-            Some(types) => types.iter().any(|wanted| wanted == event_type),
-        };
-        let of = |wanted: Option<&str>| {
-            let fits = move |filter: &Filter| filter.configuration_id.as_deref() == wanted && wants(filter);
-            self.watches.values().filter(move |(_, filter)| fits(filter)).map(|(target, _)| target.clone())
-        };
-        of(None).chain(of(Some(id))).collect()
+        let mut matching = Vec::new();
+        for wanted in [None, Some(id)] {
+            for (target, filter) in self.watches.values() {
+                if filter.configuration_id.as_deref() == wanted && filter.wants(event_type) {
+                    matching.push(target.clone());
+                }
+            }
+        }
+        matching
     }
 }

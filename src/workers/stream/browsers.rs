@@ -13,7 +13,7 @@ use super::letter::{Letter, Outgoing, Ticket};
 use super::name::GroupName;
 use super::subscriptions::{Standing, Subscriptions};
 use super::visit::{self, Entrance, Wanted, Wish};
-use super::watch::Watches;
+use super::watch::{Watches, note_ended};
 use super::{Options, PROVIDER_TIMEOUT_MS, limits};
 use iii_shards::builtin::firing::{End, Firing, Run, Target};
 use iii_shards::builtin::{Host, Outcome, OutgoingCall, SocketId, Token};
@@ -41,6 +41,8 @@ pub struct Browsers {
     firing: Firing<Option<SocketId>>,
     /// Events of other shards dealt with and not yet reported.
     taken: HashMap<ShardId, (u32, usize)>,
+    /// When to ask for the state of every subscription: the settings have changed.
+    resume_at: Option<u64>,
 }
 
 struct Connection {
@@ -98,6 +100,57 @@ impl Browsers {
             leaves: Watches::default(),
             firing: Firing::default(),
             taken: HashMap::new(),
+            resume_at: None,
+        }
+    }
+
+    /// The settings of the listeners.
+    pub fn options(&self) -> Rc<[Options]> {
+        self.options.clone()
+    }
+
+    /// The sockets, for an instance with other settings, which count for new sockets (STREAM-44). Everything that was
+    /// under way has ended: joins begin again, and each subscription gets the state once the other shards are there.
+    pub fn inherited(mut self, options: Rc<[Options]>, host: &mut dyn Host) -> Browsers {
+        for key in self.keys() {
+            let connection = &mut self.connections[key as usize];
+            if let Some(joining) = connection.joining.take() {
+                connection.inbox.push_front(Wish::Join(joining.wanted));
+            }
+            for slot in connection.subscriptions.values() {
+                if let Some(subscription) = self.subscriptions.get_mut(*slot) {
+                    subscription.standing = Standing::Behind;
+                }
+            }
+            if matches!(connection.stage, Stage::Asking { .. }) {
+                self.refuse(key, 503, "Service Unavailable", host);
+            }
+        }
+        let resume_at = host.now().ms + limits::RESUME_MS;
+        host.wake_at(Some(resume_at));
+        Browsers {
+            connections: self.connections,
+            by_socket: self.by_socket,
+            subscriptions: self.subscriptions,
+            resume_at: Some(resume_at),
+            ..Browsers::new(options)
+        }
+    }
+
+    /// Goes on after a change of the settings, when it is time.
+    pub fn resume(&mut self, host: &mut dyn Host, out: &mut Outgoing) {
+        if self.resume_at.take_if(|at| *at <= host.now().ms).is_none() {
+            return;
+        }
+        for key in self.keys() {
+            let connection = &self.connections[key as usize];
+            if connection.behind_since.is_none() {
+                let slots: Vec<u32> = connection.subscriptions.values().copied().collect();
+                for slot in slots {
+                    self.synchronise(slot, host, out);
+                }
+            }
+            self.advance(key, host, out);
         }
     }
 
@@ -133,7 +186,7 @@ impl Browsers {
             behind_since: None,
         });
         self.by_socket.insert(socket, key as u32);
-        if self.connections.len() == 1 {
+        if self.connections.len() == 1 && self.resume_at.is_none() {
             host.wake_at(Some(host.now().ms + limits::SWEEP_MS));
         }
     }
@@ -183,7 +236,8 @@ impl Browsers {
                 unwatch(gone.group, host, out);
             }
         }
-        self.drain_ended();
+        // Only fires that nobody waits for end here: leave handlers.
+        note_ended(&mut self.firing);
     }
 
     /// The engine stops (decision 3).
@@ -220,7 +274,8 @@ impl Browsers {
                 _ => {}
             }
         }
-        host.wake_at((!self.connections.is_empty()).then_some(now + limits::SWEEP_MS));
+        let sweep_at = (!self.connections.is_empty()).then_some(now + limits::SWEEP_MS);
+        host.wake_at(self.resume_at.into_iter().chain(sweep_at).min());
     }
 
     // === upgrade ===
@@ -442,7 +497,8 @@ impl Browsers {
         if let Some((gone, true)) = slot.and_then(|slot| self.subscriptions.remove(slot)) {
             unwatch(gone.group, host, out);
         }
-        self.drain_ended();
+        // Only fires that nobody waits for end here: leave handlers.
+        note_ended(&mut self.firing);
     }
 
     // === answers ===
@@ -572,11 +628,6 @@ impl Browsers {
 
     fn keys(&self) -> Vec<u32> {
         self.connections.iter().map(|(key, _)| key as u32).collect()
-    }
-
-    fn drain_ended(&mut self) {
-        // Only fires that nobody waits for end here: leave handlers.
-        while self.firing.poll_ended().is_some() {}
     }
 }
 

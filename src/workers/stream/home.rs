@@ -9,7 +9,7 @@ use super::letter::{Letter, Outgoing, Ticket};
 use super::name::GroupName;
 use super::operation::{Kind, Operation, Origin};
 use super::queue::{Entry, Queue, Question, Step, Task};
-use super::watch::Watches;
+use super::watch::{Watches, note_ended};
 use super::{PROVIDER_TIMEOUT_MS, answers, limits};
 use iii_shards::builtin::firing::{Firing, Run};
 use iii_shards::builtin::{Call, Failure, Host, Outcome, OutgoingCall, Token};
@@ -121,8 +121,19 @@ impl Home {
             return Ok(());
         }
         let taken = self.firing.answer(host, token, outcome);
-        while self.firing.poll_ended().is_some() {}
+        note_ended(&mut self.firing);
         taken
+    }
+
+    /// The items, for an instance with other settings. Everything that was under way has ended; subscriptions come
+    /// again.
+    pub fn inherited(self) -> Home {
+        let mut groups = self.groups;
+        groups.retain(|_, group| !group.items.is_empty());
+        for group in groups.values_mut() {
+            (group.queue, group.watchers, group.behind) = (Queue::default(), 0, 0);
+        }
+        Home { groups, ..Home::default() }
     }
 
     // === tasks ===
@@ -348,7 +359,7 @@ impl Home {
             };
             self.firing.fire(host, target, &run, ());
         }
-        while self.firing.poll_ended().is_some() {}
+        note_ended(&mut self.firing);
     }
 }
 

@@ -19,6 +19,9 @@ pub const PING_AFTER_MS: u64 = 20_000;
 pub const SILENCE_MS_MAX: u64 = 60_000;
 /// How often sockets are looked at, in milliseconds.
 pub const SWEEP_MS: u64 = 1_000;
+/// How long after a change of the settings subscriptions ask for the state, in milliseconds: until then every shard
+/// has changed.
+pub const RESUME_MS: u64 = 250;
 /// How long a socket may take to close, in milliseconds.
 pub const CLOSING_MS_MAX: u64 = 5_000;
 /// Events under way from one shard to another; beyond, the other is told what it missed.

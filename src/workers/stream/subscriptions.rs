@@ -173,7 +173,7 @@ mod tests {
         {
             tickets.push(all.add(connection, "x", group.clone(), item));
         }
-        assert_eq!(told(&mut all, &g, None), [], "nobody is live before the state has come");
+        assert_eq!(told(&mut all, &g, None), Vec::<u32>::new(), "nobody is live before the state has come");
         for ticket in &tickets {
             all.waiting(*ticket).expect("waits").standing = Standing::Live;
         }

@@ -1,6 +1,6 @@
 //! `stream`, `stream:join` and `stream:leave` triggers: what they want, and which of them are meant (STREAM section 5).
 
-use iii_shards::builtin::firing::Target;
+use iii_shards::builtin::firing::{End, Firing, Target};
 use iii_shards::control::triggers::Binding;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -62,6 +62,15 @@ pub fn check_visit(binding: &Binding) -> Result<(), String> {
 
 fn parse_visit(config: &[u8]) -> Result<Filter, serde_json::Error> {
     serde_json::from_slice::<Option<Filter>>(config).map(Option::unwrap_or_default)
+}
+
+/// Looks through the fires that have ended: a condition that fails is worth a line.
+pub fn note_ended<T>(firing: &mut Firing<T>) {
+    while let Some((_, end)) = firing.poll_ended() {
+        if let End::ConditionFailed(failure) = end {
+            tracing::warn!("a condition failed, its trigger does not fire: {}: {}", failure.code, failure.message);
+        }
+    }
 }
 
 impl Watches {

@@ -22,6 +22,12 @@ pub struct Worker {
     out: Outgoing,
 }
 
+/// What outlives a change of the settings.
+struct Legacy {
+    home: Home,
+    browsers: Browsers,
+}
+
 /// A letter and the shard it comes from, as it crosses.
 struct Envelope {
     from: ShardId,
@@ -118,7 +124,23 @@ impl BuiltIn for Worker {
     }
 
     fn timer(&mut self, host: &mut dyn Host) {
+        self.browsers.resume(host, &mut self.out);
+        self.send(host);
         self.browsers.sweep(host);
+    }
+
+    fn hand_over(&mut self, _: &mut dyn Host) -> Option<Box<dyn Any>> {
+        let nobody = Browsers::new(self.browsers.options());
+        let browsers = std::mem::replace(&mut self.browsers, nobody);
+        Some(Box::new(Legacy { home: std::mem::take(&mut self.home), browsers }))
+    }
+
+    fn take_over(&mut self, legacy: Box<dyn Any>, host: &mut dyn Host) {
+        if let Ok(legacy) = legacy.downcast::<Legacy>() {
+            let options = self.browsers.options();
+            self.home = legacy.home.inherited();
+            self.browsers = legacy.browsers.inherited(options, host);
+        }
     }
 
     fn stop(&mut self, host: &mut dyn Host) {

@@ -125,7 +125,7 @@ fn a_socket_that_takes_nothing_is_closed() {
     scene.host.now.ms += limits::SOCKET_LAG_MS_MAX - 1;
     scene.say(slow, "still here");
     scene.worker.timer(&mut scene.host);
-    assert_eq!(scene.host.closed, []);
+    assert!(scene.host.closed.is_empty());
     scene.host.now.ms += 1;
     scene.worker.timer(&mut scene.host);
     assert_eq!(scene.host.closed, [(slow, false)]);
@@ -166,7 +166,7 @@ fn a_slow_join_handler_holds_up_its_socket_only() {
     let made = scene.host.take_made();
     assert_eq!(made.len(), 2, "one question per socket");
     assert_eq!(made[0].timeout_ms, Some(30_000));
-    let mut answer = |scene: &mut Scene, token, text: &str| {
+    let answer = |scene: &mut Scene, token, text: &str| {
         scene.worker.answer(token, Ok(text.as_bytes().to_vec()), &mut scene.host);
         scene.no_providers();
     };
