@@ -63,13 +63,20 @@ fn entries() {
                 assert_eq!(error_code(&worker.call(&format!("configuration::{function}"), data)), code);
             }
             let schema = worker.call("configuration::schema", json!({"id": id})).expect("schema");
-            assert_eq!((&schema["id"], &schema["name"], &schema["description"]), (&json!(id), &json!("A"), &json!("d")));
+            assert_eq!(
+                (&schema["id"], &schema["name"], &schema["description"]),
+                (&json!(id), &json!("A"), &json!("d"))
+            );
             assert!(schema.get("value").is_none() && schema["schema"].is_object(), "{schema}");
         }
         let mut worker = RawWorker::named(engine, "w");
         let list = worker.call("configuration::list", json!({})).expect("list");
-        let ids: Vec<&str> =
-            list["configurations"].as_array().expect("an array").iter().filter_map(|entry| entry["id"].as_str()).collect();
+        let ids: Vec<&str> = list["configurations"]
+            .as_array()
+            .expect("an array")
+            .iter()
+            .filter_map(|entry| entry["id"].as_str())
+            .collect();
         assert!(ids.is_sorted() && ids.len() >= SDKS.len(), "{ids:?}");
         assert_eq!(worker.call("configuration::list", Value::Null).expect("STATE-26"), list);
     });

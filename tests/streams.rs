@@ -52,7 +52,8 @@ fn bind(worker: &mut RawWorker, id: &str, kind: &str, function_id: &str, config:
 
 /// The next call of a function, answered.
 fn handle(worker: &mut RawWorker, function_id: &str, result: Value) -> Value {
-    let delivery = worker.take(function_id, |frame| frame["function_id"] == function_id && frame["type"] == "invokefunction");
+    let delivery =
+        worker.take(function_id, |frame| frame["function_id"] == function_id && frame["type"] == "invokefunction");
     if delivery["invocation_id"].is_string() {
         worker.answer(&delivery, result);
     }
@@ -68,16 +69,23 @@ fn functions() {
         let id = worker.invoke("stream::get", at.clone());
         let frame = worker.take("the answer", |frame| frame["invocation_id"] == id.as_str());
         assert!(frame.get("result").is_none() && frame.get("error").is_none(), "absent is no result: {frame}");
-        assert_eq!(set(&mut worker, ("s", "g", "i"), json!({"a": 1})), json!({"old_value": null, "new_value": {"a": 1}}));
+        assert_eq!(
+            set(&mut worker, ("s", "g", "i"), json!({"a": 1})),
+            json!({"old_value": null, "new_value": {"a": 1}})
+        );
         let ops = json!([{"type": "merge", "path": ["s", "x"], "value": {"ts": 1}}]);
         assert_eq!(
             worker.call("stream::update", with(at.clone(), "ops", ops)),
             Ok(json!({"old_value": {"a": 1}, "new_value": {"a": 1, "s": {"x": {"ts": 1}}}}))
         );
-        let failed = worker.call("stream::update", with(at.clone(), "ops", json!([{"type": "set", "path": "__proto__", "value": 1}])));
+        let failed = worker
+            .call("stream::update", with(at.clone(), "ops", json!([{"type": "set", "path": "__proto__", "value": 1}])));
         assert_eq!(failed.expect("best effort")["errors"][0]["code"], "set.path.proto_polluted");
         set(&mut worker, ("s", "g", "j"), Value::Null);
-        assert_eq!(worker.call("stream::list", json!({"stream_name": "s", "group_id": "g"})).expect("list")[1], Value::Null);
+        assert_eq!(
+            worker.call("stream::list", json!({"stream_name": "s", "group_id": "g"})).expect("list")[1],
+            Value::Null
+        );
         assert_eq!(worker.call("stream::list", json!({"stream_name": "s", "group_id": "none"})), Ok(json!([])));
         // The same text, cut at another place, is another group.
         set(&mut worker, ("a", "b:c", "i"), json!(1));
@@ -115,7 +123,11 @@ fn browsers_see_what_happens() {
         assert_eq!(browser.event(), (json!("j"), "create".to_owned(), json!(1)));
         set(&mut worker, ("s", "g", "i"), json!({"n": 1}));
         for _ in 0..2 {
-            assert_eq!(browser.event(), (json!("i"), "create".to_owned(), json!({"n": 1})), "one frame per subscription");
+            assert_eq!(
+                browser.event(),
+                (json!("i"), "create".to_owned(), json!({"n": 1})),
+                "one frame per subscription"
+            );
         }
         let sent = json!({"stream_name": "s", "group_id": "g", "type": "typing", "data": {"u": 1}});
         let id = worker.invoke("stream::send", sent);
@@ -168,7 +180,9 @@ fn the_listener() {
 
     let mut worker = RawWorker::named(&engine, "w");
     set(&mut worker, ("s p", "g", "i"), json!(1));
-    for (path, state) in [("/stream/s%20p/g/", json!([1])), ("/stream/s%20p/g", json!([1])), ("/stream/s%20p/g/i", json!(1))] {
+    for (path, state) in
+        [("/stream/s%20p/g/", json!([1])), ("/stream/s%20p/g", json!([1])), ("/stream/s%20p/g/i", json!(1))]
+    {
         let mut browser = Browser::open(&engine, path);
         assert_eq!(browser.next()["event"], json!({"type": "sync", "data": state}), "{path}");
     }
@@ -204,14 +218,22 @@ fn stream_triggers() {
         let id = worker.invoke("stream::set", with(item("s", "g", "i"), "data", json!(1)));
         let told = handle(&mut worker, "w::all", Value::Null);
         assert_eq!(told["data"]["event"], json!({"type": "create", "data": 1}));
-        assert_eq!((&told["data"]["streamName"], &told["data"]["groupId"], &told["data"]["id"]), (&json!("s"), &json!("g"), &json!("i")));
+        assert_eq!(
+            (&told["data"]["streamName"], &told["data"]["groupId"], &told["data"]["id"]),
+            (&json!("s"), &json!("g"), &json!("i"))
+        );
         assert_eq!(told["metadata"], json!({"m": 1}));
         handle(&mut worker, "w::one", Value::Null);
         let asked = handle(&mut worker, "w::no", json!(false));
         assert_eq!(asked["data"]["type"], "stream");
         worker.result(&id).expect("set");
-        worker.call("stream::send", json!({"stream_name": "s", "group_id": "x", "type": "t", "data": 1, "id": "i"})).expect("send");
-        assert_eq!(handle(&mut worker, "w::all", Value::Null)["data"]["event"]["event"], json!({"type": "t", "data": 1}));
+        worker
+            .call("stream::send", json!({"stream_name": "s", "group_id": "x", "type": "t", "data": 1, "id": "i"}))
+            .expect("send");
+        assert_eq!(
+            handle(&mut worker, "w::all", Value::Null)["data"]["event"]["event"],
+            json!({"type": "t", "data": 1})
+        );
         handle(&mut worker, "w::no", json!(false));
         worker.expect_silence();
     });
@@ -228,7 +250,10 @@ fn join_and_leave_triggers() {
         let mut browser = Browser::connect(engine);
         browser.join("1", "s", "g", Some("i"));
         let asked = handle(&mut worker, "w::join", json!({"unauthorized": true}));
-        assert_eq!(asked["data"], json!({"subscription_id": "1", "stream_name": "s", "group_id": "g", "id": "i", "context": null}));
+        assert_eq!(
+            asked["data"],
+            json!({"subscription_id": "1", "stream_name": "s", "group_id": "g", "id": "i", "context": null})
+        );
         assert_eq!(asked["metadata"], json!({"m": 1}));
         let refused = browser.next();
         assert_eq!(refused["event"], json!({"type": "unauthorized"}));
@@ -315,7 +340,8 @@ const GUARDED: &str = "workers:
 /// Opens a socket and returns what the auth function was called with, after it answered.
 fn knock(engine: &Engine, guard: &mut RawWorker, answer: Result<Value, Value>) -> (Value, RawSocket) {
     let mut socket = RawSocket::tcp(engine.stream_port());
-    let request = support::socket::upgrade_request("/?token=abc&x=1&x=2&flag").replace("\r\n\r\n", "\r\nAuthorization: Bearer t\r\n\r\n");
+    let request = support::socket::upgrade_request("/?token=abc&x=1&x=2&flag")
+        .replace("\r\n\r\n", "\r\nAuthorization: Bearer t\r\n\r\n");
     socket.write(request.as_bytes());
     let delivery = guard.take("the question", |frame| frame["function_id"] == "auth::stream");
     match answer {
@@ -496,7 +522,10 @@ fn released_sdks() {
             let updated = worker.call("stream::update", with(at.clone(), "ops", ops)).expect("update");
             assert_eq!((&updated["old_value"], &updated["new_value"]), (&json!({"n": 1}), &json!({"n": 5})));
             assert_eq!(worker.call("stream::get", at.clone()), Ok(json!({"n": 5})), "STREAM-DB-7: one storage");
-            assert_eq!(worker.call("stream::list", json!({"stream_name": own, "group_id": "g"})), Ok(json!([{"n": 5}])));
+            assert_eq!(
+                worker.call("stream::list", json!({"stream_name": own, "group_id": "g"})),
+                Ok(json!([{"n": 5}]))
+            );
             assert_eq!(worker.call("stream::list_groups", json!({"stream_name": own})), Ok(json!(["own"])));
             assert_eq!(worker.call("stream::delete", at).expect("delete")["old_value"], json!({"n": 5}));
         }
@@ -516,7 +545,10 @@ fn a_reload_keeps_what_is_there() {
         handle(&mut worker, "w::changed", Value::Null);
         let mut browser = Browser { socket: RawSocket::open(port.port, "/") };
         assert_eq!(browser.joined("1", "s", "g", None), json!([1]));
-        engine.configure(&config.replace(&format!("port: {}}}", port.port), &format!("port: {}, auth_function: no::such}}", port.port)));
+        engine.configure(
+            &config
+                .replace(&format!("port: {}}}", port.port), &format!("port: {}, auth_function: no::such}}", port.port)),
+        );
         engine.wait_for_log("reload: success");
         assert_eq!(browser.next()["event"], json!({"type": "sync", "data": [1]}), "the state, again");
         set(&mut worker, ("s", "g", "i"), json!(2));

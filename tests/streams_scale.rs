@@ -106,5 +106,6 @@ fn ten_thousand_browsers_get_every_update() {
     let after = engine.resident_bytes().saturating_sub(before);
     println!("afterwards: {:.1} KiB resident each", after as f64 / 1024.0 / count as f64);
     assert_eq!(worker.call("stream::list_groups", json!({"stream_name": "s"})), Ok(json!(["g"])));
-    let _: Value = worker.call("stream::get", json!({"stream_name": "s", "group_id": "g", "item_id": "i"})).expect("get");
+    let _: Value =
+        worker.call("stream::get", json!({"stream_name": "s", "group_id": "g", "item_id": "i"})).expect("get");
 }

@@ -114,5 +114,8 @@ fn files_edited_by_hand() {
     let change = registry.delete("new").expect("there");
     let before = registry.apply(&change);
     let told = event(What::Deleted, before.as_ref(), None, &variables).expect("an event");
-    assert_eq!((&told["event_type"], &told["old_value"], &told["new_value"]), (&json!("configuration:deleted"), &json!(1), &Value::Null));
+    assert_eq!(
+        (&told["event_type"], &told["old_value"], &told["new_value"]),
+        (&json!("configuration:deleted"), &json!(1), &Value::Null)
+    );
 }

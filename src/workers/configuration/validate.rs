@@ -15,8 +15,7 @@ pub fn check_value(schema: &Value, value: &Value) -> Result<(), String> {
 }
 
 fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
-    jsonschema::validator_for(schema)
-        .map_err(|error| format!("schema validation failed: invalid JSON Schema: {error}"))
+    jsonschema::validator_for(schema).map_err(|error| format!("schema validation failed: invalid JSON Schema: {error}"))
 }
 
 /// A copy of a value in which what the schema calls a secret is masked (CONF-DB-9).

@@ -213,8 +213,7 @@ impl Worker {
         let Some(told) = event(what, before.as_ref(), change.entry.as_ref(), &variable) else { return };
         let data: Rc<[u8]> = told.to_string().into_bytes().into();
         for target in &targets {
-            let run =
-                Run { timeout_ms: Some(HANDLER_TIMEOUT_MS), tracked: false, ordered: true, ..Run::new(&data) };
+            let run = Run { timeout_ms: Some(HANDLER_TIMEOUT_MS), tracked: false, ordered: true, ..Run::new(&data) };
             self.firing.fire(host, target, &run, ());
         }
         self.note_ended();
@@ -269,9 +268,10 @@ impl Refusal {
     fn of(self, function_id: &str) -> Failure {
         match self {
             Refusal::Failed(failure) => failure,
-            Refusal::Unfit(detail) => {
-                Failure::new("deserialization_error", format!("Failed to deserialize input for {function_id}: {detail}"))
-            }
+            Refusal::Unfit(detail) => Failure::new(
+                "deserialization_error",
+                format!("Failed to deserialize input for {function_id}: {detail}"),
+            ),
         }
     }
 }

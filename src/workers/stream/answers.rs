@@ -94,8 +94,7 @@ pub fn from_provider(kind: Kind, outcome: Outcome) -> Result<Change, Failure> {
         return Err(Failure::new(code, format!("{prefix}Function returned no result")));
     }
     let unfit = |detail: String| Failure::new("JSON_ERROR", format!("Failed to convert result to value: {detail}"));
-    let [old, new, errors] =
-        members(&result, ["old_value", "new_value", "errors"], "an object").map_err(unfit)?;
+    let [old, new, errors] = members(&result, ["old_value", "new_value", "errors"], "an object").map_err(unfit)?;
     let old = old.filter(|old| !is_nothing(old));
     if kind == Kind::Delete {
         return Ok(Change { answer: removed(old), old: old.map(<[u8]>::to_vec), value: None });

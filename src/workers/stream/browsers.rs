@@ -262,7 +262,9 @@ impl Browsers {
                 Stage::Head(_) if silent_ms >= limits::HANDSHAKE_MS_MAX => host.abort(connection.socket),
                 Stage::Closing(since) if too_long(since, limits::CLOSING_MS_MAX) => host.abort(connection.socket),
                 Stage::Open if silent_ms >= limits::SILENCE_MS_MAX => host.abort(connection.socket),
-                Stage::Open if connection.behind_since.is_some_and(|since| too_long(since, limits::SOCKET_LAG_MS_MAX)) => {
+                Stage::Open
+                    if connection.behind_since.is_some_and(|since| too_long(since, limits::SOCKET_LAG_MS_MAX)) =>
+                {
                     self.close(key, CloseCode::Again, "too slow", host);
                 }
                 Stage::Open if silent_ms >= limits::PING_AFTER_MS && !connection.pinged => {
@@ -340,11 +342,19 @@ impl Browsers {
         let permission = match outcome {
             Ok(result) => visit::permission(&result),
             Err(failure) if options.auth_fail_open => {
-                tracing::warn!("auth function failed, the connection is accepted: {}: {}", failure.code, failure.message);
+                tracing::warn!(
+                    "auth function failed, the connection is accepted: {}: {}",
+                    failure.code,
+                    failure.message
+                );
                 visit::Permission::default()
             }
             Err(failure) => {
-                tracing::warn!("auth function failed, the connection is refused: {}: {}", failure.code, failure.message);
+                tracing::warn!(
+                    "auth function failed, the connection is refused: {}: {}",
+                    failure.code,
+                    failure.message
+                );
                 let unavailable = [codes::FUNCTION_NOT_FOUND, codes::INVOCATION_TIMEOUT, codes::INVOCATION_STOPPED];
                 return match unavailable.contains(&&*failure.code) {
                     true => self.refuse(key, 503, "Service Unavailable", host),
@@ -638,8 +648,8 @@ impl Connection {
         if !matches!(self.stage, Stage::Open) {
             return Standing::Behind;
         }
-        let full = self.frames >= limits::SOCKET_FRAMES_MAX
-            || host.unsent_bytes(self.socket) >= limits::SOCKET_BYTES_MAX;
+        let full =
+            self.frames >= limits::SOCKET_FRAMES_MAX || host.unsent_bytes(self.socket) >= limits::SOCKET_BYTES_MAX;
         if full || self.behind_since.is_some() {
             self.behind_since.get_or_insert(host.now().ms);
             return Standing::Behind;

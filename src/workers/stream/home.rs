@@ -8,7 +8,7 @@ use super::items::Items;
 use super::letter::{Letter, Outgoing, Ticket};
 use super::name::GroupName;
 use super::operation::{Kind, Operation, Origin};
-use super::queue::{Entry, Queue, Question, Step, Task};
+use super::queue::{Entry, Question, Queue, Step, Task};
 use super::watch::{Watches, note_ended};
 use super::{PROVIDER_TIMEOUT_MS, answers, limits};
 use iii_shards::builtin::firing::{Firing, Run};
@@ -96,7 +96,8 @@ impl Home {
 
     /// The groups that have items, of one stream or of all.
     pub fn groups(&self, stream: Option<&str>) -> Vec<Arc<GroupName>> {
-        let wanted = |group: &&Group| !group.items.is_empty() && stream.is_none_or(|stream| *group.name.stream == *stream);
+        let wanted =
+            |group: &&Group| !group.items.is_empty() && stream.is_none_or(|stream| *group.name.stream == *stream);
         self.groups.values().filter(wanted).map(|group| group.name.clone()).collect()
     }
 
@@ -321,7 +322,8 @@ impl Home {
         host: &mut dyn Host,
         out: &mut Outgoing,
     ) {
-        let (Operation::Set { item, .. } | Operation::Update { item, .. } | Operation::Delete { item }) = operation else {
+        let (Operation::Set { item, .. } | Operation::Update { item, .. } | Operation::Delete { item }) = operation
+        else {
             return;
         };
         let Some(event) = change.event() else { return };

@@ -23,7 +23,7 @@ mod worker;
 #[cfg(test)]
 mod worker_tests;
 
-use crate::config::settings::{StreamAdapter, StreamSettings};
+use crate::config::settings::{StoreMethod, StreamAdapter, StreamSettings};
 use iii_shards::builtin::{Definition, Factory, Function, Home, TriggerType};
 use iii_shards::settings::ListenerSettings;
 use std::sync::Arc;
@@ -54,6 +54,9 @@ impl Options {
 /// The worker with these settings. `Err` says what is wrong with them.
 pub fn definition(settings: &StreamSettings, listener: ListenerSettings) -> Result<Definition, String> {
     match &settings.adapter {
+        StreamAdapter::Kv(kv) if kv.store_method == StoreMethod::FileBased => {
+            tracing::warn!("iii-stream: `file_based` is not supported by this version; items are lost at a restart");
+        }
         StreamAdapter::Kv(_) => {}
         StreamAdapter::Redis(_) => return Err("adapter 'redis' is not supported by this version".to_owned()),
         StreamAdapter::Bridge(_) => return Err("adapter 'bridge' is not supported by this version".to_owned()),

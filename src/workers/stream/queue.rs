@@ -65,10 +65,7 @@ pub struct Entry {
 
 impl Entry {
     fn is_read(&self) -> bool {
-        matches!(
-            self.task,
-            Task::Call(Operation::Get { .. } | Operation::List, _)
-        )
+        matches!(self.task, Task::Call(Operation::Get { .. } | Operation::List, _))
     }
 }
 

@@ -54,10 +54,8 @@ pub const STREAM_CALL: &str = object!(
     r#""type","timestamp","streamName","groupId","id","event""#
 );
 /// Configuration of `stream:join` and `stream:leave` triggers.
-pub const VISIT_CONFIG: &str = object!(
-    r#""stream_name":{"type":["string","null"]},"condition_function_id":{"type":["string","null"]}"#,
-    ""
-);
+pub const VISIT_CONFIG: &str =
+    object!(r#""stream_name":{"type":["string","null"]},"condition_function_id":{"type":["string","null"]}"#, "");
 /// What functions of `stream:join` and `stream:leave` triggers are called with.
 pub const VISIT_CALL: &str = object!(
     r#""subscription_id":{"type":"string"},"stream_name":{"type":"string"},"group_id":{"type":"string"},"id":{"type":["string","null"]},"context":true"#,
@@ -89,7 +87,8 @@ mod tests {
             all.extend(request.into_iter().chain(response));
         }
         for text in all {
-            let schema: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            let schema: serde_json::Value =
+                serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
             assert!(schema["required"].is_array(), "{text}");
         }
     }

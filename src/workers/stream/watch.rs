@@ -44,8 +44,7 @@ impl Filter {
 /// Checks a `stream` trigger (STREAM-70, STREAM-71).
 pub fn check_stream(binding: &Binding) -> Result<(), String> {
     let prefix = "Failed to deserialize stream trigger";
-    let filter: Filter =
-        serde_json::from_slice(&binding.config).map_err(|error| format!("{prefix}: {error}"))?;
+    let filter: Filter = serde_json::from_slice(&binding.config).map_err(|error| format!("{prefix}: {error}"))?;
     match filter.stream_name {
         Some(_) => Ok(()),
         None => Err(format!("{prefix}: missing field `stream_name`")),

@@ -10,7 +10,7 @@ import sys
 import threading
 
 from iii import InitOptions, register_worker
-from iii.stream import IStream
+from iii.stream import IStream, StreamDeleteResult, StreamSetResult
 
 prefix = sys.argv[1]
 worker = register_worker(os.environ["III_URL"], InitOptions(worker_name=prefix))
@@ -34,10 +34,10 @@ class Own(IStream):
     async def set(self, input):
         old = items.get(member(input, "item_id"))
         items[member(input, "item_id")] = member(input, "data")
-        return {"old_value": old, "new_value": member(input, "data")}
+        return StreamSetResult(old_value=old, new_value=member(input, "data"))
 
     async def delete(self, input):
-        return {"old_value": items.pop(member(input, "item_id"), None)}
+        return StreamDeleteResult(old_value=items.pop(member(input, "item_id"), None))
 
     async def list(self, input):
         return list(items.values())
