@@ -4,11 +4,14 @@ use crate::config::Loaded;
 use crate::config::{BuiltIn, WorkerKind};
 use crate::logging;
 use crate::reload::{self, Nudge, Reloader};
+use crate::workers::managed::{Processes, is_process};
 use iii_shards::runtime::{Engine, StopHandle};
 use iii_shards::settings::Settings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Exit status when a second signal cuts a stop short (decision 18).
 const FORCED: i32 = 1;
@@ -23,7 +26,10 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     // Signals first: one that arrives while the engine starts must not kill it half-way.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot handle signals: {error}"))?;
     let settings = Settings { trim_memory: crate::memory::trim, ..settings };
-    let (names, built_ins): (Vec<_>, Vec<_>) = crate::workers::definitions(&loaded.config)?.into_iter().unzip();
+    let processes = Processes::new(&loaded)?;
+    let stop_grace = Duration::from_millis(loaded.config.top.stop_grace_ms);
+    let (names, built_ins): (Vec<_>, Vec<_>) =
+        crate::workers::definitions(&loaded.config, &processes)?.into_iter().unzip();
     let engine = Engine::start(settings, built_ins).map_err(|error| error.to_string())?;
     let settings = engine.settings().clone();
     for (listener, addresses) in settings.listeners.iter().zip(engine.addresses()) {
@@ -32,6 +38,10 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
         }
     }
     tracing::info!("iii {} serving, shards: {}", crate::VERSION, engine.placement());
+    let open =
+        settings.listeners.iter().position(|listener| listener.built_in.is_none() && listener.access_rules.is_none());
+    let address = engine.addresses().get(open.unwrap_or(0)).and_then(|bound| bound.first());
+    processes.start(worker_url(address), &loaded.config);
     let fatal = Arc::new(OnceLock::new());
     let file = loaded.source.file.clone();
     let reloader = Reloader {
@@ -40,6 +50,7 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
         names: names.into_iter().map(Some).collect(),
         change: engine.change_handle(),
         stop: engine.stop_handle(),
+        processes: processes.clone(),
         fatal: fatal.clone(),
     };
     let nudge = reloader.start()?;
@@ -47,21 +58,53 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
         Some(file) => tracing::info!("reload: watching {} for changes", file.display()),
         None => tracing::info!("reload: no config file to watch (--use-default-config)"),
     }
-    obey_signals(signals, engine.stop_handle(), nudge)?;
+    let stop = Stop { engine: engine.stop_handle(), processes: processes.clone(), grace: stop_grace };
+    obey_signals(signals, stop, nudge)?;
     engine.join();
+    crate::store::close_all();
+    // Asked to stop when the signal came; this waits for the rest.
+    processes.stop(stop_grace);
     tracing::warn!("Engine shutdown complete");
     fatal.get().map_or(Ok(()), |text| Err(text.clone()))
+}
+
+/// All that is to stop.
+struct Stop {
+    engine: StopHandle,
+    processes: Processes,
+    grace: Duration,
+}
+
+/// Where processes of this machine reach the engine (MW-22).
+fn worker_url(address: Option<&SocketAddr>) -> String {
+    match address {
+        Some(address) if address.ip().is_unspecified() || address.ip().is_loopback() && address.is_ipv4() => {
+            format!("ws://127.0.0.1:{}", address.port())
+        }
+        Some(address) => format!("ws://{address}"),
+        None => "ws://127.0.0.1:49134".to_owned(),
+    }
 }
 
 fn warn_of_missing_workers(loaded: &Loaded) {
     if loaded.source.file.is_none() {
         return;
     }
-    let serving = [BuiltIn::WorkerManager, BuiltIn::EngineFunctions, BuiltIn::Telemetry, BuiltIn::Stream, BuiltIn::Configuration];
+    let serving = [
+        BuiltIn::WorkerManager,
+        BuiltIn::EngineFunctions,
+        BuiltIn::Telemetry,
+        BuiltIn::Http,
+        BuiltIn::HttpFunctions,
+        BuiltIn::State,
+        BuiltIn::Stream,
+        BuiltIn::Configuration,
+        BuiltIn::WorkerOps,
+    ];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {
         let missing = match &worker.kind {
-            WorkerKind::BuiltIn(built_in, _) => !serving.contains(built_in),
-            _ => true,
+            WorkerKind::BuiltIn(built_in, _) => !serving.contains(built_in) && !is_process(worker),
+            _ => !is_process(worker),
         };
         if missing {
             tracing::warn!("worker '{}' is configured, but this version does not run it yet", worker.id);
@@ -70,7 +113,7 @@ fn warn_of_missing_workers(loaded: &Loaded) {
 }
 
 /// Signals belong to the process, never to a listener (CFG-106).
-fn obey_signals(mut signals: Signals, stop: StopHandle, nudge: Option<Nudge>) -> Result<(), String> {
+fn obey_signals(mut signals: Signals, stop: Stop, nudge: Option<Nudge>) -> Result<(), String> {
     let obey = move || {
         let mut stopping = false;
         for signal in signals.forever() {
@@ -83,7 +126,9 @@ fn obey_signals(mut signals: Signals, stop: StopHandle, nudge: Option<Nudge>) ->
                 _ => {
                     stopping = true;
                     tracing::warn!("Shutting down engine and destroying workers");
-                    stop.stop();
+                    let (supervisor, grace) = (stop.processes.supervisor().clone(), stop.grace);
+                    crate::processes::spawn(async move { supervisor.stop_all(grace).await });
+                    stop.engine.stop();
                 }
             }
         }

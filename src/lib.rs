@@ -6,7 +6,9 @@ pub mod egress;
 pub mod engine;
 mod logging;
 mod memory;
+pub mod processes;
 pub mod reload;
+pub mod store;
 mod suggest;
 pub mod workers;
 

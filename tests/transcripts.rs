@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use replay::{Allowance, replay};
 use support::each_shard_count;
 
-use Allowance::{AbsentDataIsNull, AnyProvider, HttpLeftOut, NothingIsRejected, OwnMessageAfter};
+use Allowance::{AbsentDataIsNull, AnyProvider, NothingIsRejected, OwnMessageAfter};
 
 /// Scenario, and how our engine may differ in it: (what, by which rule).
 const SCENARIOS: &[(&str, &[(Allowance, &str)])] = &[
-    ("basic", &[(HttpLeftOut, "the http worker is not built yet")]),
+    ("basic", &[]),
     ("call-metadata", &[]),
     ("call-no-payload", &[(AbsentDataIsNull, "PROTO-24")]),
     ("caller-disconnect-mid-call", &[]),
@@ -33,8 +33,9 @@ const SCENARIOS: &[(&str, &[(Allowance, &str)])] = &[
     ("engine-restart-close-1012", &[]),
     ("enqueue-no-provider", &[(OwnMessageAfter("No queue provider is installed."), "PROTO-68")]),
     ("handler-error", &[]),
+    ("http-trigger", &[]),
     ("namespace", &[]),
-    ("reconnect", &[(HttpLeftOut, "the http worker is not built yet")]),
+    ("reconnect", &[]),
     ("register-function", &[]),
     ("same-worker-name", &[(NothingIsRejected, "PROTO-45")]),
     ("service", &[]),
@@ -47,7 +48,7 @@ const SCENARIOS: &[(&str, &[(Allowance, &str)])] = &[
 ];
 
 /// Recorded, and not replayed yet: what they show is not built.
-const LATER: &[&str] = &["discovery", "http-invoked-function", "http-trigger"];
+const LATER: &[&str] = &["discovery", "http-invoked-function"];
 
 macro_rules! scenarios {
     ($($test:ident => $scenario:literal),* $(,)?) => {
@@ -89,6 +90,7 @@ scenarios! {
     engine_restart_close_1012 => "engine-restart-close-1012",
     enqueue_no_provider => "enqueue-no-provider",
     handler_error => "handler-error",
+    http_trigger => "http-trigger",
     namespace => "namespace",
     reconnect => "reconnect",
     register_function => "register-function",

@@ -131,7 +131,7 @@ impl Session {
         for filter in &rules.expose_functions {
             match filter {
                 FunctionFilter::Id { pattern, namespace: space } => {
-                    if space == namespace && matches_pattern(pattern, id) {
+                    if space == namespace && exposes(pattern, id) {
                         return Permission::Allowed;
                     }
                 }
@@ -218,7 +218,7 @@ fn matches_grant(grant: &str, id: &str) -> bool {
         let double = inner.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         double.or_else(|| inner.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')))
     });
-    matches_pattern(quoted.unwrap_or(grant), id)
+    exposes(quoted.unwrap_or(grant), id)
 }
 
 fn holds(rule: &MetadataRule, value: &Value) -> bool {
@@ -226,6 +226,13 @@ fn holds(rule: &MetadataRule, value: &Value) -> bool {
         MetadataRule::Exactly(text) => serde_json::from_str::<Value>(text).is_ok_and(|wanted| wanted == *value),
         MetadataRule::Pattern(pattern) => value.as_str().is_some_and(|text| matches_pattern(pattern, text)),
     }
+}
+
+/// Whether a pattern offers a function. What runs commands on the machine of the engine has to be named: `*` does not
+/// mean `worker::add` (MW-64).
+fn exposes(pattern: &str, id: &str) -> bool {
+    const COMMANDS: &str = "worker::";
+    matches_pattern(pattern, id) && (!id.starts_with(COMMANDS) || pattern.starts_with(COMMANDS))
 }
 
 /// `*` stands for any run of characters; both ends are anchored (PROTO-123). Linear in the text for each star.
@@ -312,6 +319,20 @@ mod tests {
         assert_eq!(denied("x::no"), "function 'x::no' not allowed (remove from rbac.forbidden_functions)");
         let stranger = session.admits_namespace("red").expect_err("it is not among them");
         assert_eq!(stranger, "namespace 'red' not allowed for this session (permitted: blue)");
+    }
+
+    // MW-64
+    #[test]
+    fn a_star_does_not_offer_what_runs_commands() {
+        for (pattern, id, expected) in [
+            ("*", "worker::add", false),
+            ("work*", "worker::add", false),
+            ("worker::*", "worker::add", true),
+            ("worker::list", "worker::list", true),
+            ("*", "workers::f", true),
+        ] {
+            assert_eq!(exposes(pattern, id), expected, "{pattern} {id}");
+        }
     }
 
     // PROTO-123

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use super::completions::CompletionsArguments;
+use super::project::{CreateArguments, InitArguments, ProjectArguments};
 use super::usage::UsageError;
+use super::worker::WorkerArguments;
 use crate::config::SHARDS_RANGE;
 
 /// An engine that connects workers, functions and triggers. Without a command it serves.
@@ -54,8 +57,12 @@ pub enum CommandArguments {
     Worker(WorkerArguments),
     /// `iii project`
     Project(ProjectArguments),
+    /// `iii init`
+    Init(InitArguments),
     /// `iii create`
     Create(CreateArguments),
+    /// `iii completions`
+    Completions(CompletionsArguments),
     /// `iii console`
     Console(ConsoleArguments),
     /// `iii cloud`
@@ -164,9 +171,6 @@ macro_rules! opaque_command {
     };
 }
 
-opaque_command!(WorkerArguments, "worker", "Add, start, stop and list workers of this project.");
-opaque_command!(ProjectArguments, "project", "Create a project.");
-opaque_command!(CreateArguments, "create", "Create a project (older spelling of `project init`).");
 opaque_command!(ConsoleArguments, "console", "Not part of this engine.");
 opaque_command!(CloudArguments, "cloud", "Not part of this engine.");
 opaque_command!(UpdateArguments, "update", "Not part of this engine.");

@@ -3,13 +3,16 @@
 //! Nothing here starts an engine; `main` does. Usage errors end with exit code 2, all other failures with 1 (CLI-10).
 
 mod args;
+mod completions;
 mod config;
 mod options;
 mod output;
 mod prepass;
+mod project;
 mod table;
 mod trigger;
 mod usage;
+mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -58,9 +61,16 @@ fn read(arguments: impl Iterator<Item = OsString>) -> Result<Request, UsageError
         output::stdout(&args::help(&prepared.path));
         return Ok(Request::Done(ExitCode::SUCCESS));
     }
-    if prepared.path == ["config"] {
-        output::stderr(&args::help(&prepared.path));
-        return Ok(Request::Done(ExitCode::from(EXIT_USAGE)));
+    match prepared.path.as_slice() {
+        ["config" | "worker"] => {
+            output::stderr(&args::help(&prepared.path));
+            return Ok(Request::Done(ExitCode::from(EXIT_USAGE)));
+        }
+        ["project"] => {
+            output::stdout(&args::help(&prepared.path));
+            return Ok(Request::Done(ExitCode::SUCCESS));
+        }
+        _ => {}
     }
     let mut arguments = args::read(&prepared.args)?;
     let command = arguments.command.take();
@@ -82,17 +92,11 @@ fn dispatch(
             if help { trigger::help(&arguments)? } else { trigger::run(&arguments)? }
         }
         CommandArguments::Config(arguments) => config::run(arguments, options),
-        CommandArguments::Worker(arguments) if arguments.words.is_empty() => {
-            output::stderr(&args::help(&["worker"]));
-            ExitCode::from(EXIT_USAGE)
-        }
-        CommandArguments::Worker(arguments) => not_yet(&format!("worker {}", arguments.words[0])),
-        CommandArguments::Project(arguments) if arguments.words.is_empty() => {
-            output::stdout(&args::help(&["project"]));
-            ExitCode::SUCCESS
-        }
-        CommandArguments::Project(arguments) => not_yet(&format!("project {}", arguments.words[0])),
-        CommandArguments::Create(_) => not_yet("create"),
+        CommandArguments::Worker(arguments) => worker::run(arguments, &options),
+        CommandArguments::Project(arguments) => project::run(arguments),
+        CommandArguments::Init(arguments) => project::init(&arguments),
+        CommandArguments::Create(arguments) => project::init(&arguments.into()),
+        CommandArguments::Completions(arguments) => completions::run(&arguments),
         CommandArguments::Console(_) => not_provided("console", ""),
         CommandArguments::Cloud(_) => not_provided("cloud", ""),
         CommandArguments::Update(_) => not_provided("update", "; install a newer release instead"),
@@ -104,10 +108,5 @@ fn dispatch(
 /// Commands this engine will never have (CLI-44).
 fn not_provided(command: &str, alternative: &str) -> ExitCode {
     output::stderr(&format!("error: 'iii {command}' is not part of this engine{alternative}\n"));
-    ExitCode::FAILURE
-}
-
-fn not_yet(command: &str) -> ExitCode {
-    output::stderr(&format!("error: 'iii {command}' is not available in this build\n"));
     ExitCode::FAILURE
 }

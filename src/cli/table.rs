@@ -95,9 +95,21 @@ pub static ROOT: Command = Command {
     subcommands: &[
         TRIGGER,
         CONFIG,
-        opaque("worker", "iii worker [COMMAND]"),
-        opaque("project", "iii project [COMMAND]"),
-        opaque("create", "iii create [OPTIONS]"),
+        WORKER,
+        Command {
+            name: "project",
+            alias: None,
+            usage: "iii project <COMMAND>",
+            options: &[],
+            subcommands: &[
+                init("init", "iii project init [OPTIONS] [NAME]"),
+                verb("generate-docker", "iii project generate-docker [-d DIRECTORY]", &[DIRECTORY]),
+            ],
+            tail: Tail::Nothing,
+        },
+        init("init", "iii init [OPTIONS] [NAME]"),
+        init("create", "iii create [OPTIONS] [NAME]"),
+        verb("completions", "iii completions <bash|zsh|fish>", &[]),
         opaque("console", "iii console"),
         opaque("cloud", "iii cloud"),
         opaque("update", "iii update"),
@@ -158,6 +170,74 @@ const CONFIG: Command = Command {
     ],
     tail: Tail::Nothing,
 };
+
+const YES: OptionSpec = OptionSpec::switch("yes", Some('y'));
+const NO_WAIT: OptionSpec = OptionSpec::switch("no-wait", None);
+const JSON: OptionSpec = OptionSpec::switch("json", None);
+const PORT: OptionSpec = OptionSpec::value("port", None, "PORT");
+const DIRECTORY: OptionSpec = OptionSpec::value("directory", Some('d'), "DIRECTORY");
+const NON_EMPTY: OptionSpec = OptionSpec::switch("allow-non-empty", None);
+const SKIP_III: OptionSpec = OptionSpec::switch("skip-iii", None);
+
+const WORKER: Command = Command {
+    name: "worker",
+    alias: None,
+    usage: "iii worker <COMMAND>",
+    options: &[],
+    subcommands: &[
+        verb(
+            "add",
+            "iii worker add [OPTIONS] <NAME|PATH>...",
+            &[
+                OptionSpec::switch("force", Some('f')),
+                OptionSpec::switch("reset-config", None),
+                NO_WAIT,
+                OptionSpec::value("host", None, "HOST"),
+                YES,
+            ],
+        ),
+        verb("list", "iii worker list [--json]", &[JSON]),
+        verb("start", "iii worker start [OPTIONS] <NAME>", &[NO_WAIT, PORT]),
+        verb("restart", "iii worker restart [OPTIONS] <NAME>", &[NO_WAIT, PORT]),
+        verb("stop", "iii worker stop [OPTIONS] <NAME>", &[YES, OptionSpec::switch("keep", None)]),
+        verb(
+            "logs",
+            "iii worker logs [OPTIONS] <NAME>",
+            &[OptionSpec::switch("follow", Some('f')), OptionSpec::value("lines", Some('n'), "LINES")],
+        ),
+        verb("status", "iii worker status [OPTIONS] <NAME>", &[OptionSpec::switch("no-watch", None), JSON]),
+        verb("remove", "iii worker remove [-y] <NAME>...", &[YES]),
+        verb("reinstall", "iii worker reinstall [-y] <NAME|PATH>...", &[YES]),
+        verb("clear", "iii worker clear [-y] [NAME]", &[YES]),
+        verb(
+            "init",
+            "iii worker init [OPTIONS] [NAME]",
+            &[DIRECTORY, OptionSpec::value("language", Some('l'), "LANGUAGE"), NON_EMPTY, SKIP_III],
+        ),
+        opaque("update", "iii worker update"),
+        opaque("sync", "iii worker sync"),
+        opaque("verify", "iii worker verify"),
+        opaque("exec", "iii worker exec"),
+        opaque("sandbox", "iii worker sandbox"),
+    ],
+    tail: Tail::Nothing,
+};
+
+const fn verb(name: &'static str, usage: &'static str, options: &'static [OptionSpec]) -> Command {
+    Command { name, alias: None, usage, options, subcommands: &[], tail: Tail::Positionals }
+}
+
+const fn init(name: &'static str, usage: &'static str) -> Command {
+    const OPTIONS: &[OptionSpec] = &[
+        DIRECTORY,
+        OptionSpec::value("template", Some('t'), "TEMPLATE"),
+        OptionSpec::value("template-dir", None, "TEMPLATE_DIR"),
+        OptionSpec::switch("docker", None),
+        NON_EMPTY,
+        SKIP_III,
+    ];
+    verb(name, usage, OPTIONS)
+}
 
 const fn opaque(name: &'static str, usage: &'static str) -> Command {
     Command { name, alias: None, usage, options: &[], subcommands: &[], tail: Tail::Anything }

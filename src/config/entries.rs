@@ -27,6 +27,8 @@ pub struct Entry {
     pub worker_path: Option<String>,
     /// Whether source changes restart it.
     pub watch: Watch,
+    /// Whether it is started again when it ends well.
+    pub restart: Restart,
     /// Settings as written, null if there are none.
     pub config: Value,
 }
@@ -59,6 +61,17 @@ pub enum Watch {
     Never,
 }
 
+/// Whether a process that ends well is started again. One that fails always is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// No: it has finished.
+    #[default]
+    OnFailure,
+    /// Yes.
+    Always,
+}
+
 impl TryFrom<Value> for Watch {
     type Error = String;
 
@@ -73,7 +86,7 @@ impl TryFrom<Value> for Watch {
 }
 
 /// Keys an entry may have.
-const KEYS: [&str; 7] = ["name", "class", "config", "image", "worker_path", "enabled", "watch"];
+const KEYS: [&str; 8] = ["name", "class", "config", "image", "worker_path", "enabled", "watch", "restart"];
 
 /// The keys besides name and settings.
 #[derive(Debug, Default, Deserialize)]
@@ -83,6 +96,7 @@ struct Extras {
     worker_path: Option<String>,
     enabled: Option<bool>,
     watch: Option<Watch>,
+    restart: Option<Restart>,
 }
 
 /// Reads one entry. `None` if it is disabled, dropped with a note, or wrong.
@@ -120,12 +134,13 @@ pub fn read(value: &Value, path: &FieldPath, surroundings: &Surroundings, report
         image: extras.image,
         worker_path: extras.worker_path,
         watch: extras.watch.unwrap_or_default(),
+        restart: extras.restart.unwrap_or_default(),
         config: members.get("config").cloned().unwrap_or_default(),
     })
 }
 
 fn extras_of(members: &Map<String, Value>) -> Value {
-    let wanted = ["image", "worker_path", "enabled", "watch"];
+    let wanted = ["image", "worker_path", "enabled", "watch", "restart"];
     let kept = members.iter().filter(|(key, value)| wanted.contains(&key.as_str()) && !value.is_null());
     Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
 }

@@ -12,6 +12,7 @@
 
 mod catalog;
 mod diff;
+pub mod edit;
 mod entries;
 mod expand;
 pub mod listeners;
@@ -34,7 +35,7 @@ use serde_json::Value;
 
 pub use catalog::BuiltIn;
 pub use diff::{Diff, diff};
-pub use entries::Watch;
+pub use entries::{Restart, Watch};
 pub use problem::{ConfigError, FieldPath, Invalid, Location, Note, NoteLevel, Problem, Segment};
 pub use schema::schema;
 pub use show::show;
@@ -135,6 +136,11 @@ fn load_source(source: Source, overrides: &Overrides, surroundings: &Surrounding
     let (config, mut notes) = parse_text(source.shown(), text, surroundings)?;
     notes.extend(listeners::added_listener_note(&config, overrides));
     Ok(Loaded { config, source, notes, overrides: overrides.clone(), cpus: surroundings.cpus })
+}
+
+/// Reads any YAML document as values. `Err` is one line with the place.
+pub(crate) fn yaml(text: &str) -> Result<Value, String> {
+    parse::parse(text).map_err(|problem| problem.to_string())
 }
 
 /// Reads a configuration from its text. `file` is for messages.

@@ -46,6 +46,10 @@ fn entry(branches: Vec<Value>) -> Value {
             "image": { "type": ["string", "null"], "description": "OCI image of an external worker." },
             "worker_path": { "type": ["string", "null"], "description": "Project directory of a local worker." },
             "enabled": { "type": "boolean", "default": true, "description": "false = the entry is skipped." },
+            "restart": {
+                "enum": ["on-failure", "always"], "default": "on-failure",
+                "description": "Whether the process is started again when it ends well.",
+            },
             "watch": { "enum": ["auto", true, false], "default": "auto", "description": "Restart on source changes." },
         },
         "allOf": branches,

@@ -37,6 +37,8 @@ pub struct Top {
     pub max_invocation_ms: u64,
     /// How long a new connection may take to name its namespace, in milliseconds.
     pub registration_namespace_grace_ms: u64,
+    /// How long processes the engine has started may take to end when it stops, in milliseconds; then they are killed.
+    pub stop_grace_ms: u64,
     /// Accepted for files of the older worker tool; ignored.
     #[serde(skip_serializing)]
     pub(super) rootfs: Option<Map<String, Value>>,
@@ -81,6 +83,7 @@ impl Default for Top {
             worker_names: WorkerNames::default(),
             max_invocation_ms: 0,
             registration_namespace_grace_ms: 200,
+            stop_grace_ms: 4_000,
             rootfs: None,
         }
     }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::catalog::{BuiltIn, CATALOG, Facts};
-use super::entries::{Entry, Kind, Watch};
+use super::entries::{Entry, Kind, Restart, Watch};
 use super::parse::Target;
 use super::problem::{FieldPath, NoteLevel, Report};
 use super::settings::{Check, Findings, WorkerSettings, tolerates_unknown_keys};
@@ -28,6 +28,8 @@ pub struct Worker {
     pub worker_path: Option<String>,
     /// Whether source changes restart it.
     pub watch: Watch,
+    /// Whether it is started again when it ends well.
+    pub restart: Restart,
     /// Whether the file lists it.
     pub declared: bool,
 }
@@ -182,6 +184,7 @@ fn inject_mandatory(entries: &mut Vec<Entry>) {
             image: None,
             worker_path: None,
             watch: Watch::default(),
+            restart: Restart::default(),
             config: Value::Null,
         });
     }
@@ -210,6 +213,7 @@ fn worker(entry: Entry, report: &mut Report<'_>) -> Option<Worker> {
         image: entry.image,
         worker_path: entry.worker_path,
         watch: entry.watch,
+        restart: entry.restart,
         declared: entry.path.is_some(),
     })
 }

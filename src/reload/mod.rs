@@ -11,8 +11,9 @@
 mod listeners;
 mod watch;
 
-use crate::config::{Config, Diff, Loaded, Surroundings, diff};
+use crate::config::{BuiltIn, Config, Diff, Loaded, Surroundings, diff};
 use crate::workers;
+use crate::workers::managed::{self, Processes};
 use iii_shards::builtin::{BuiltInId, Change, Definition};
 use iii_shards::runtime::StopHandle;
 use iii_shards::runtime::change::{ChangeHandle, SocketChanges};
@@ -33,6 +34,8 @@ pub struct Reloader {
     pub names: Vec<Option<String>>,
     /// Changes the engine.
     pub change: ChangeHandle,
+    /// Processes it has started.
+    pub processes: Processes,
     /// Stops it when a reload fails.
     pub stop: StopHandle,
     /// Where the reason goes.
@@ -79,7 +82,7 @@ impl Reloader {
         let settings =
             new.settings(self.settings.busy_poll).map_err(|error| format!("reload: parse failed: {error}"))?;
         let diff = diff(&self.loaded.config, &new.config);
-        tracing::info!("{}", diff.summary(0));
+        tracing::info!("{}", diff.summary(self.processes.dead(&diff.unchanged)));
         if settings.shards != self.settings.shards {
             let (from, to) = (self.settings.shards, settings.shards);
             tracing::warn!("reload: shards changed from {from} to {to}, takes effect at the next start");
@@ -95,8 +98,13 @@ impl Reloader {
         let mut built_ins: Vec<(BuiltInId, Option<Arc<Definition>>)> = Vec::new();
         let known =
             |names: &[Option<String>], name: &str| names.iter().position(|known| known.as_deref() == Some(name));
-        for name in &diff.removed {
+        for name in diff.removed.iter().filter(|name| *name != workers::worker_ops::NAME) {
             if let Some(number) = known(&names, name) {
+                if name == workers::http_functions::NAME {
+                    // It is there without being listed, too.
+                    staged.definitions.push((name.clone(), workers::default_http_functions().map(Some)?));
+                    continue;
+                }
                 names[number] = None;
                 built_ins.push((BuiltInId(number as u16), None));
             }
@@ -141,15 +149,20 @@ impl Reloader {
         for line in lines {
             tracing::info!("{line}");
         }
+        self.processes.apply(&new.config);
         (self.loaded, self.settings, self.names) = (new, settings, names);
         Ok(())
     }
 
     /// Makes what is added or changed, in the order of the file. Nothing of it is seen before the commit (CFG-84).
     fn stage(&self, config: &Config, diff: &Diff) -> Result<Staged, String> {
+        managed::check(config).map_err(|cause| format!("reload: validation failed: {cause}"))?;
         let mut staged = Staged::default();
         for worker in &config.workers {
             if !diff.added.contains(&worker.id) && !diff.changed.contains(&worker.id) {
+                continue;
+            }
+            if worker.id == workers::worker_ops::NAME {
                 continue;
             }
             let definition = workers::define(worker).map_err(|cause| {
@@ -158,6 +171,17 @@ impl Reloader {
                 text
             })?;
             staged.definitions.push((worker.id.clone(), definition));
+        }
+        // Made of all its entries: a change of one changes it.
+        let is_http = |config: &Config, name: &String| {
+            let entry = config.workers.iter().find(|worker| worker.id == *name);
+            entry.is_some_and(|worker| worker.built_in() == Some(BuiltIn::Http))
+        };
+        let touched = diff.added.iter().chain(&diff.changed).any(|name| is_http(config, name));
+        if touched || diff.removed.iter().any(|name| is_http(&self.loaded.config, name)) {
+            let http =
+                workers::http(config).map_err(|cause| format!("reload: validation failed for 'iii-http': {cause}"))?;
+            staged.definitions.extend(http.map(|(name, definition)| (name, Some(definition))));
         }
         Ok(staged)
     }

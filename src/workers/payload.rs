@@ -83,7 +83,8 @@ fn describe(value: &[u8]) -> String {
         Some(b't' | b'f') => format!("boolean `{text}`"),
         Some(b'n') | None => "null".to_owned(),
         Some(_) => {
-            let kind = if matches!(Number::parse(value), Some(Number::Integer(_))) { "integer" } else { "floating point" };
+            let kind =
+                if matches!(Number::parse(value), Some(Number::Integer(_))) { "integer" } else { "floating point" };
             format!("{kind} `{}`", text.chars().take(QUOTED_MAX).collect::<String>())
         }
     }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread::JoinHandle;
 
-use crate::support::{Engine, PATIENCE, Value};
+use crate::support::{Engine, PATIENCE, Value, eventually};
 
 /// A request under way; its answer is checked at the end of the replay.
 pub struct PendingRequest {
@@ -25,14 +25,16 @@ pub fn start_request(engine: &Engine, delivery: &Value) -> Option<PendingRequest
         return None;
     }
     let request = request_text(data);
-    let answer = std::thread::spawn(move || {
+    // Nothing tells a client that a route is there; the recorded one waited a while.
+    let exchange = move || {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the engine serves HTTP");
         stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
         stream.write_all(request.as_bytes()).expect("the connection is open");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("the answer is text, and the connection closes after it");
-        answer
-    });
+        (!answer.starts_with("HTTP/1.1 404 ")).then_some(answer)
+    };
+    let answer = std::thread::spawn(move || eventually("the route of the recording", &exchange));
     Some(PendingRequest { answer })
 }
 
@@ -55,6 +57,11 @@ fn request_text(data: &Value) -> String {
             text += &format!("{name}: {}\r\n", value.as_str().unwrap_or_default());
         }
     }
-    let body = if data["body"].is_null() { String::new() } else { data["body"].to_string() };
+    let mut body = if data["body"].is_null() { String::new() } else { data["body"].to_string() };
+    // The recorded client wrote its JSON with spaces; what counts is the length that it announced.
+    let length = data["headers"]["content-length"].as_str().and_then(|length| length.parse().ok());
+    while length.is_some_and(|length| body.len() < length) {
+        body.push(' ');
+    }
     format!("{text}content-length: {}\r\n\r\n{body}", body.len())
 }

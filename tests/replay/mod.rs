@@ -29,8 +29,6 @@ pub enum Allowance {
     AnyProvider,
     /// A call without `data` is delivered with `data: null` and answered.
     AbsentDataIsNull,
-    /// HTTP requests of the recording are left out while the engine under test serves no HTTP.
-    HttpLeftOut,
     /// The text after a fixed beginning of an error message is ours.
     OwnMessageAfter(&'static str),
 }
@@ -233,9 +231,7 @@ impl Replay<'_> {
     }
 
     fn left_out(&self, frame: &Value) -> bool {
-        let is_http = frame["data"]["trigger"]["type"] == "http";
-        (frame["type"] == "registrationrejected" && self.allows(Allowance::NothingIsRejected))
-            || (is_http && self.engine.http_port().is_none() && self.allows(Allowance::HttpLeftOut))
+        frame["type"] == "registrationrejected" && self.allows(Allowance::NothingIsRejected)
     }
 
     /// Waits for a frame that matches, on the recorded connection or, where allowed, on another provider's.

@@ -15,8 +15,14 @@ use super::{PATIENCE, RawWorker, eventually, json};
 /// The line that says workers may connect.
 const READY: &str = "Engine listening on address:";
 
-/// Nothing but workers: the defaults would listen on ports that are the same for every test.
-const WORKERS_ONLY: &str = "workers:\n  - name: iii-worker-manager\n    config:\n      port: {port}\n";
+/// The line that says where HTTP triggers are served.
+const HTTP_READY: &str = "API listening on address:";
+
+/// Workers and HTTP alone: the defaults would listen on ports that are the same for every test.
+const WORKERS_ONLY: &str = "workers:
+  - {name: iii-worker-manager, config: {port: {port}}}
+  - {name: iii-http, config: {port: 0}}
+";
 
 /// How to start an engine. Everything has a default; `start` does the rest.
 #[derive(Debug)]
@@ -70,9 +76,12 @@ impl Engine {
         self.process.child.id()
     }
 
-    /// Where the engine serves HTTP triggers, once it does.
+    /// Where the engine serves HTTP triggers, if it does.
     pub fn http_port(&self) -> Option<u16> {
-        None
+        let has_line = || self.log().lines().find(|line| line.contains("serving, shards:")).map(|_| self.log());
+        let log = eventually("the line behind those of the listeners", has_line);
+        let address = log.lines().find_map(|line| line.split_once(HTTP_READY))?.1.trim();
+        Some(address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("an address ends with its port"))
     }
 
     /// Where the engine serves streams to browsers.
@@ -180,6 +189,12 @@ impl EngineCommand {
     /// Start on a configuration file of this text; `{port}` stands for the port.
     pub fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
+        self
+    }
+
+    /// Start with one more worker than usual: an entry of `workers`, as YAML or JSON on one line.
+    pub fn worker(mut self, entry: &str) -> Self {
+        self.config.get_or_insert_with(|| WORKERS_ONLY.to_owned()).push_str(&format!("  - {entry}\n"));
         self
     }
 

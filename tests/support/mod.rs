@@ -7,7 +7,9 @@
 
 pub mod browser;
 pub mod engine;
+pub mod http;
 pub mod ports;
+pub mod redis;
 pub mod sandbox;
 pub mod sdk;
 pub mod socket;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use browser::Browser;
 pub use engine::Engine;
+pub use http::{HttpClient, HttpResponse};
 pub use serde_json::{Value, json};
 pub use socket::{Frame, RawSocket};
 pub use worker::{Ending, RawWorker, error_code};
@@ -35,6 +38,14 @@ pub fn each_shard_count(body: impl Fn(&Engine)) {
     for shards in SHARD_COUNTS {
         eprintln!("--- shards: {shards}");
         body(&Engine::start(shards));
+    }
+}
+
+/// The same with one more worker, written as in a configuration file.
+pub fn each_shard_count_with(worker: &str, body: impl Fn(&Engine)) {
+    for shards in SHARD_COUNTS {
+        eprintln!("--- shards: {shards}");
+        body(&Engine::command(shards).worker(worker).start());
     }
 }
 

@@ -123,6 +123,25 @@ impl SdkWorker {
         assert_eq!(self.outcome(call), Ok(Value::Null), "a void call returns nothing");
     }
 
+    /// Binds one of this worker's functions to a trigger.
+    pub fn register_trigger(&mut self, kind: &str, function: &str, config: Value) {
+        let function_id = format!("{}::{function}", self.prefix);
+        self.command(json!({"trigger": {"type": kind, "function_id": function_id, "config": config}}));
+    }
+
+    /// Registers a trigger and returns a number for `unbind`. The SDKs do not wait for the engine.
+    pub fn bind(&mut self, trigger_type: &str, function_id: &str, config: Value) -> u64 {
+        let bind = json!({"type": trigger_type, "function_id": function_id, "config": config});
+        let call = self.command(json!({"bind": bind}));
+        assert_eq!(self.outcome(call), Ok(Value::Null));
+        call
+    }
+
+    pub fn unbind(&mut self, bound: u64) {
+        let call = self.command(json!({"unbind": bound}));
+        assert_eq!(self.outcome(call), Ok(Value::Null));
+    }
+
     /// The result of a call, or `{code, message}` as the SDK reported it.
     pub fn outcome(&mut self, call: u64) -> Result<Value, Value> {
         let mut event = self.event("outcome", |event| event["call"] == call);

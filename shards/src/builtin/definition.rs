@@ -12,6 +12,9 @@ pub type Factory = Arc<dyn Fn(&mut dyn Host) -> Box<dyn BuiltIn> + Send + Sync>;
 /// Says what is wrong with the configuration of a trigger. Runs on the control shard before anything is registered.
 pub type Check = Arc<dyn Fn(&Binding) -> Result<(), String> + Send + Sync>;
 
+/// Hears on the control shard that a trigger which passed its [`Check`] has ended.
+pub type Removed = Arc<dyn Fn(&Binding) + Send + Sync>;
+
 /// A built-in worker.
 #[derive(Clone)]
 pub struct Definition {
@@ -90,6 +93,8 @@ pub struct TriggerType {
     pub call_format: Option<Cow<'static, str>>,
     /// Refuses triggers that can't work.
     pub check: Check,
+    /// Hears of triggers that end, for a check that depends on those there are.
+    pub removed: Option<Removed>,
 }
 
 impl TriggerType {
@@ -106,6 +111,7 @@ impl TriggerType {
             config_format,
             call_format,
             check: Arc::new(check),
+            removed: None,
         }
     }
 }

@@ -3,8 +3,12 @@
 #![allow(clippy::disallowed_types, reason = "no shard runs in a test's threads")]
 
 use super::{BuiltInId, Call, CallId, Failure, Host, Mailbox, Outcome, OutgoingCall, Post, SocketId, Token};
-use crate::ids::ShardId;
+use crate::channel::table::ChannelTable;
+use crate::channel::{Amount, End, Holder, Leaving, Piece};
+use crate::ids::{ConnectionId, ShardId};
+use crate::limits::CHANNEL_BUFFER_DEFAULT;
 use crate::shard::Now;
+use crate::shard::channels::ChannelKey;
 use std::any::Any;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -28,6 +32,8 @@ pub struct Made {
     pub traceparent: Option<String>,
     /// Baggage.
     pub baggage: Option<String>,
+    /// Connection that was preferred.
+    pub prefer: Option<ConnectionId>,
     /// Limit in milliseconds.
     pub timeout_ms: Option<u64>,
 }
@@ -70,6 +76,8 @@ pub struct FakeHost {
     pub paused: Vec<SocketId>,
     /// When the worker wants to be woken.
     pub wake_at: Option<u64>,
+    /// The channels there are. What they have to say is the test's to pass on.
+    pub channels: ChannelTable,
     calls: u64,
     letters: Arc<Letters>,
 }
@@ -88,6 +96,7 @@ impl Default for FakeHost {
             closed: Vec::new(),
             paused: Vec::new(),
             wake_at: None,
+            channels: ChannelTable::default(),
             calls: 0,
             letters: Arc::default(),
         }
@@ -106,6 +115,7 @@ impl FakeHost {
             metadata: None,
             traceparent: None,
             baggage: None,
+            endpoint: None,
         }
     }
 
@@ -129,6 +139,7 @@ impl FakeHost {
             metadata: call.metadata.map(text),
             traceparent: call.traceparent.map(str::to_owned),
             baggage: call.baggage.map(str::to_owned),
+            prefer: call.prefer,
             timeout_ms: call.timeout_ms,
         });
     }
@@ -205,5 +216,27 @@ impl Host for FakeHost {
 
     fn abort(&mut self, socket: SocketId) {
         self.closed.push((socket, true));
+    }
+
+    fn create_channel(&mut self, end: End, holder: u64) -> ChannelKey {
+        let channel = ChannelKey { id: self.new_uuid(), key: self.new_uuid() };
+        self.channels.create_held(channel.id, channel.key, CHANNEL_BUFFER_DEFAULT, end, holder);
+        channel
+    }
+
+    fn write_channel(&mut self, channel: Uuid, holder: u64, piece: Piece) {
+        self.channels.write(channel, Holder::InProcess(holder), piece);
+    }
+
+    fn take_from_channel(&mut self, channel: Uuid, holder: u64, amount: Amount) {
+        self.channels.taken(channel, Holder::InProcess(holder), amount);
+    }
+
+    fn leave_channel(&mut self, channel: Uuid, end: End, holder: u64, leaving: Leaving) {
+        self.channels.leave(channel, end, Holder::InProcess(holder), leaving);
+    }
+
+    fn discard_channel(&mut self, channel: Uuid) {
+        self.channels.discard(channel);
     }
 }

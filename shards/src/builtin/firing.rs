@@ -9,6 +9,7 @@
 
 use super::{Failure, Host, Outcome, OutgoingCall, Token};
 use crate::control::triggers::Binding;
+use crate::ids::ConnectionId;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub struct Run<'a> {
     pub traceparent: Option<&'a str>,
     /// W3C baggage.
     pub baggage: Option<&'a str>,
+    /// Connection that runs the function if it provides it.
+    pub prefer: Option<ConnectionId>,
     /// Limit of each call in milliseconds; `None` = the engine's.
     pub timeout_ms: Option<u64>,
     /// Whether the function's answer is waited for.
@@ -71,7 +74,8 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// A run that is waited for, in no particular order, without trace.
     pub fn new(data: &'a Rc<[u8]>) -> Run<'a> {
-        Run { data, traceparent: None, baggage: None, timeout_ms: None, tracked: true, ordered: false }
+        let (traceparent, baggage, prefer, timeout_ms) = (None, None, None, None);
+        Run { data, traceparent, baggage, prefer, timeout_ms, tracked: true, ordered: false }
     }
 }
 
@@ -118,6 +122,7 @@ struct Held<T> {
     data: Rc<[u8]>,
     traceparent: Option<Box<str>>,
     baggage: Option<Box<str>>,
+    prefer: Option<ConnectionId>,
     timeout_ms: Option<u64>,
     tracked: bool,
 }
@@ -142,11 +147,12 @@ impl<T> Firing<T> {
             data: run.data.clone(),
             traceparent: run.traceparent.map(Box::from),
             baggage: run.baggage.map(Box::from),
+            prefer: run.prefer,
             timeout_ms: run.timeout_ms,
             tracked: run.tracked,
         };
         let asked = target.condition.as_deref().map(|function_id| {
-            host.call(&OutgoingCall { function_id, metadata: None, ..outgoing(&target.binding, run) })
+            host.call(&OutgoingCall { function_id, metadata: None, prefer: None, ..outgoing(&target.binding, run) })
         });
         if let Some(id) = lane {
             if let Some(token) = asked {
@@ -207,6 +213,7 @@ impl<T> Firing<T> {
                     data: &held.data,
                     traceparent: held.traceparent.as_deref(),
                     baggage: held.baggage.as_deref(),
+                    prefer: held.prefer,
                     timeout_ms: held.timeout_ms,
                     tracked: held.tracked,
                     ordered: false,
@@ -233,6 +240,7 @@ fn outgoing<'a>(binding: &'a Binding, run: &Run<'a>) -> OutgoingCall<'a> {
         metadata: binding.metadata.as_deref(),
         traceparent: run.traceparent,
         baggage: run.baggage,
+        prefer: run.prefer,
         timeout_ms: run.timeout_ms,
         ..OutgoingCall::new(&binding.namespace, &binding.function_id, run.data)
     }

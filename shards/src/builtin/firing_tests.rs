@@ -68,6 +68,7 @@ fn without_a_condition_the_function_is_called_at_once() {
         metadata: Some("{\"m\":1}".into()),
         traceparent: Some("00-a-b-01".into()),
         baggage: Some("k=v".into()),
+        prefer: None,
         timeout_ms: Some(50),
     };
     assert_eq!(made, expected);

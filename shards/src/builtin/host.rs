@@ -1,8 +1,10 @@
 //! What a built-in worker may ask of its shard.
 
 use super::{BuiltInId, CallId, SocketId, Token};
-use crate::ids::ShardId;
+use crate::channel::{Amount, End, Leaving, Piece};
+use crate::ids::{ConnectionId, ShardId};
 use crate::shard::Now;
+use crate::shard::channels::ChannelKey;
 use std::any::Any;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -43,6 +45,8 @@ pub struct OutgoingCall<'a> {
     pub traceparent: Option<&'a str>,
     /// W3C baggage, without the engine's own entries.
     pub baggage: Option<&'a str>,
+    /// Connection that runs it if it provides the function; otherwise any provider does.
+    pub prefer: Option<ConnectionId>,
     /// Milliseconds after which the call ends with `invocation_timeout`; `None` = the engine's limit.
     pub timeout_ms: Option<u64>,
 }
@@ -57,6 +61,7 @@ impl<'a> OutgoingCall<'a> {
             metadata: None,
             traceparent: None,
             baggage: None,
+            prefer: None,
             timeout_ms: None,
         }
     }
@@ -87,8 +92,7 @@ pub trait Host {
 
     // === calls ===
 
-    /// Ends a call of one of the worker's functions. An empty result means that there is none, which is not `null`
-    /// (STATE-13).
+    /// Ends a call of one of the worker's functions. An empty result is success without a value.
     fn answer(&mut self, call: CallId, outcome: Result<&[u8], &Failure>);
 
     /// Calls a function; its end comes through [`super::BuiltIn::answer`], a missing function too.
@@ -129,6 +133,26 @@ pub trait Host {
 
     /// Closes at once; what is queued is lost.
     fn abort(&mut self, socket: SocketId);
+
+    // === channels ===
+
+    /// Makes a channel and takes one end of it, as `holder`: a number of the instance's choosing below 2^48, the same
+    /// in all that follows. What happens comes through [`super::BuiltIn::channel_event`]. The channel lasts until it
+    /// is discarded or both ends have left. A writer keeps to a [`crate::channel::Window`] of
+    /// [`crate::limits::CHANNEL_BUFFER_DEFAULT`] messages.
+    fn create_channel(&mut self, end: End, holder: u64) -> ChannelKey;
+
+    /// Puts a message in.
+    fn write_channel(&mut self, channel: Uuid, holder: u64, piece: Piece);
+
+    /// Says that messages have been used up; their writer may go on.
+    fn take_from_channel(&mut self, channel: Uuid, holder: u64, amount: Amount);
+
+    /// Gives the end up. Who holds the other one is told; one still to come finds the channel.
+    fn leave_channel(&mut self, channel: Uuid, end: End, holder: u64, leaving: Leaving);
+
+    /// Ends a channel now; an end still to come finds nothing.
+    fn discard_channel(&mut self, channel: Uuid);
 }
 
 /// How a message gets from another thread to a shard.

@@ -16,9 +16,10 @@ pub mod firing;
 mod host;
 
 pub use change::Change;
-pub use definition::{Check, Definition, Factory, Function, Home, TriggerType};
+pub use definition::{Check, Definition, Factory, Function, Home, Removed, TriggerType};
 pub use host::{Failure, Host, Mailbox, OutgoingCall, Post, key_of};
 
+use crate::channel::ChannelEvent;
 use crate::control::triggers::Binding;
 use crate::ids::ConnectionId;
 use std::any::Any;
@@ -26,6 +27,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Name of the built-in worker that runs functions which are HTTP endpoints.
+pub const HTTP_FUNCTIONS_WORKER: &str = "iii-http-functions";
 
 /// One of the built-in workers of this engine: its place in the list the engine was started with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +74,8 @@ pub struct Call {
     pub traceparent: Option<String>,
     /// W3C baggage of the caller.
     pub baggage: Option<String>,
+    /// Where the function really is, if a worker has registered it as an HTTP endpoint: one JSON value, as sent.
+    pub endpoint: Option<Rc<[u8]>>,
 }
 
 /// How a call ended: its result as one JSON value, empty if there is none, or what went wrong.
@@ -99,8 +105,9 @@ pub trait BuiltIn {
     fn timer(&mut self, _host: &mut dyn Host) {}
 
     /// The configuration has changed and another instance takes this one's place. What is returned goes to that
-    /// one's [`BuiltIn::take_over`], and open sockets stay open for it; with `None` they are closed. Calls it has not
-    /// answered end with `invocation_stopped`, its own are forgotten, and the new one is told of all triggers.
+    /// one's [`BuiltIn::take_over`], and open sockets, its own calls and its channels stay for it; with `None` they
+    /// are closed and forgotten. Calls it has not answered end with `invocation_stopped`, and the new one is told of
+    /// all triggers.
     fn hand_over(&mut self, host: &mut dyn Host) -> Option<Box<dyn Any>> {
         self.stop(host);
         None
@@ -130,4 +137,10 @@ pub trait BuiltIn {
 
     /// The socket is gone, whoever closed it. Comes once for each that was opened.
     fn socket_closed(&mut self, _socket: SocketId, _host: &mut dyn Host) {}
+
+    // === channels, of workers that hold ends ===
+
+    /// Something has happened to the channel of which the instance holds an end as `holder`. Events of a channel that
+    /// was discarded or left may still come.
+    fn channel_event(&mut self, _holder: u64, _event: ChannelEvent, _host: &mut dyn Host) {}
 }

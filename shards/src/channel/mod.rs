@@ -112,6 +112,8 @@ pub enum ChannelEvent {
     Taken(Amount),
     /// To the writer: the reader has left; nothing is wanted any more.
     Unwanted,
+    /// To a holder inside the engine: a connection has come to the other end.
+    Joined,
     /// To either: the other end never came, the channel is gone (PROTO-116).
     Expired,
 }

@@ -28,6 +28,8 @@ struct Channel {
     queue: VecDeque<Piece>,
     /// How the writer left.
     ended: Option<Leaving>,
+    /// Made by a holder inside the engine, which ends it; counts for no bound and never expires.
+    hosted: bool,
 }
 
 /// All channels a shard owns.
@@ -57,11 +59,29 @@ impl ChannelTable {
             reader: EndState::Never,
             queue: VecDeque::new(),
             ended: None,
+            hosted: false,
         };
         let previous = self.channels.insert(id, channel);
         assert!(previous.is_none(), "two channels of id {id}");
         self.incomplete += 1;
         Ok(())
+    }
+
+    /// Adds a channel of which something inside the engine holds one end from the start, and which it ends.
+    pub fn create_held(&mut self, id: Uuid, key: Uuid, buffer_size: u32, end: End, holder: u64) {
+        let mut channel = Channel {
+            key,
+            created_ms: 0,
+            buffer_size,
+            writer: EndState::Never,
+            reader: EndState::Never,
+            queue: VecDeque::new(),
+            ended: None,
+            hosted: true,
+        };
+        *channel.end_mut(end) = EndState::Held(Holder::InProcess(holder));
+        let previous = self.channels.insert(id, channel);
+        assert!(previous.is_none(), "two channels of id {id}");
     }
 
     /// Somebody wants an end and shows the key as text.
@@ -81,8 +101,13 @@ impl ChannelTable {
             return Verdict::Taken;
         }
         *channel.end_mut(end) = EndState::Held(holder);
-        if !channel.is_incomplete() {
+        if !channel.hosted && !channel.is_incomplete() {
             self.incomplete -= 1;
+        }
+        if channel.hosted
+            && let EndState::Held(host) = *channel.end_mut(end.other())
+        {
+            self.events.push_back((host, ChannelEvent::Joined));
         }
         match end {
             End::Reader => {
@@ -202,7 +227,7 @@ impl Channel {
     }
 
     fn is_incomplete(&self) -> bool {
-        self.writer == EndState::Never || self.reader == EndState::Never
+        !self.hosted && (self.writer == EndState::Never || self.reader == EndState::Never)
     }
 }
 
@@ -309,6 +334,27 @@ mod tests {
         table.leave(ID, End::Reader, READER, Leaving::Finished);
         table.attach(ID, End::Writer, WRITER);
         assert_eq!(events(&mut table), [(WRITER, ChannelEvent::Unwanted)]);
+    }
+
+    // HTTP-27, HTTP-59, HTTP-63
+    #[test]
+    fn a_hosted_channel_tells_its_host_who_comes_and_lasts_as_long_as_the_host_wants() {
+        let mut table = ChannelTable::default();
+        let peer = Holder::Connection(crate::ids::ConnectionId::ENGINE);
+        table.create_held(ID, KEY, 8, End::Writer, 1);
+        table.write(ID, WRITER, piece("early"));
+        table.sweep(CHANNEL_EXPIRY_MS * 2);
+        assert_eq!(events(&mut table), [], "it does not expire");
+        assert_eq!(table.attach(ID, End::Reader, peer), Verdict::Attached { buffer_size: 8 });
+        let expected = [(WRITER, ChannelEvent::Joined), (peer, ChannelEvent::Message(piece("early")))];
+        assert_eq!(events(&mut table), expected);
+        table.leave(ID, End::Writer, WRITER, Leaving::Finished);
+        table.leave(ID, End::Reader, peer, Leaving::Finished);
+        assert!(table.is_empty());
+
+        table.create_held(ID, KEY, 8, End::Reader, 2);
+        table.discard(ID);
+        assert_eq!((table.len(), table.attach(ID, End::Writer, peer)), (0, Verdict::Unknown));
     }
 
     // PROTO-116

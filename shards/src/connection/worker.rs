@@ -75,6 +75,8 @@ pub struct Registered {
     pub live: bool,
     /// Times it has been registered.
     pub round: u32,
+    /// The endpoint that runs it instead of the worker: one JSON value, as sent (HTTPF-4).
+    pub endpoint: Option<Rc<[u8]>>,
 }
 
 /// A call a worker is running.

@@ -9,6 +9,7 @@ mod catalog;
 mod discovery;
 mod events;
 pub mod functions;
+mod reattach;
 pub mod report;
 mod requests;
 pub mod schemas;
@@ -33,6 +34,7 @@ use events::Events;
 use functions::EngineFunction;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
+use reattach::{Lost, Reattaches};
 pub use report::{Command, Firing, FunctionDetails, Report};
 use requests::Service;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -58,13 +60,6 @@ struct WorkerRecord {
     functions: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-/// A worker that left a moment ago.
-struct Lost {
-    connection: ConnectionId,
-    token: Uuid,
-    until_ms: u64,
-}
-
 /// The control shard.
 pub struct Control {
     settings: Arc<Settings>,
@@ -74,6 +69,7 @@ pub struct Control {
     workers: BTreeMap<ConnectionId, WorkerRecord>,
     by_worker_id: HashMap<Uuid, ConnectionId>,
     lost: HashMap<Uuid, Lost>,
+    reattaches: Reattaches,
     catalog: Catalog,
     triggers: Triggers,
     events: Events,
@@ -107,6 +103,7 @@ impl Control {
             workers: BTreeMap::new(),
             by_worker_id: HashMap::new(),
             lost: HashMap::new(),
+            reattaches: Reattaches::default(),
             catalog: Catalog::default(),
             triggers: Triggers::default(),
             events: Events::default(),
@@ -147,7 +144,8 @@ impl Control {
         let definition = self.built_ins[usize::from(worker.0)].clone();
         for trigger_type in &definition.trigger_types {
             let check = trigger_type.check.clone();
-            let provider = Box::new(Instances { worker, shards: self.settings.shards, check });
+            let removed = trigger_type.removed.clone();
+            let provider = Box::new(Instances { worker, shards: self.settings.shards, check, removed });
             self.provide_trigger_type(BuiltInTriggerType { id: trigger_type.id.clone(), provider });
         }
     }
@@ -328,6 +326,7 @@ impl Control {
             }
             Report::Gone { connection } => self.handle_gone(connection),
             Report::Reattach { connection, previous, token } => self.handle_reattach(connection, previous, token),
+            Report::Echoed => self.handle_echo(),
             Report::Evicted { successor } => self.command(successor.shard, Command::OpenGate { connection: successor }),
             Report::Call { caller, invocation_id, function, generation, data, baggage, session } => {
                 self.handle_call(Call { caller, invocation_id, function, generation, data, baggage, session });
@@ -467,24 +466,6 @@ impl Control {
         }
         let until_ms = now_ms + REATTACH_HANDOVER_MS;
         self.lost.insert(worker.worker_id, Lost { connection, token: worker.token, until_ms });
-    }
-
-    /// PROTO-46: whatever does not match is ignored in silence; the connection goes on as a new one.
-    fn handle_reattach(&mut self, connection: ConnectionId, previous: Uuid, token: Uuid) {
-        let live = self
-            .by_worker_id
-            .get(&previous)
-            .copied()
-            .filter(|old| *old != connection && self.workers.get(old).is_some_and(|worker| worker.token == token));
-        if let Some(old) = live {
-            return self.command(old.shard, Command::Evict { connection: old, successor: connection });
-        }
-        if let Some(lost) = self.lost.get(&previous).filter(|lost| lost.token == token && lost.until_ms > self.now.ms) {
-            let old = lost.connection;
-            self.lost.remove(&previous);
-            self.command(old.shard, Command::HandOver { lost: old, successor: connection });
-        }
-        self.command(connection.shard, Command::OpenGate { connection });
     }
 }
 

@@ -78,6 +78,8 @@ pub enum Report {
         /// Token it had.
         token: Uuid,
     },
+    /// Answer to [`Command::Echo`].
+    Echoed,
     /// The connection it replaces has been cleaned up.
     Evicted {
         /// The new connection.
@@ -167,6 +169,8 @@ pub enum Command {
         /// Worker id of the holder.
         owner: Box<str>,
     },
+    /// Say [`Report::Echoed`] behind all that is under way.
+    Echo,
     /// End a live connection that another continues.
     Evict {
         /// The old connection.

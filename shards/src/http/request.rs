@@ -21,6 +21,8 @@ pub struct RequestObject<'a> {
     pub remote_addr: Option<&'a str>,
     /// Whether path parameters are percent-decoded (HTTP-25).
     pub decode_path_params: bool,
+    /// A header the request should have had: lower-case name and value. The request's own wins.
+    pub extra_header: Option<(&'a str, &'a str)>,
 }
 
 /// The two channels of a request.
@@ -148,6 +150,15 @@ impl RequestObject<'_> {
             let is_visible = value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
             write_string_lossy(out, if is_visible { value } else { b"" });
         }
+        if let Some((name, value)) = self.extra_header
+            && self.head.header(name).is_none()
+        {
+            out.extend_from_slice(separator);
+            separator = b",";
+            write_string(out, name);
+            out.push(b':');
+            write_string(out, value);
+        }
         close_object(out, separator);
     }
 }
@@ -213,6 +224,7 @@ mod tests {
             body: Raw::parse(body.as_bytes()),
             remote_addr: Some("10.0.0.1:5"),
             decode_path_params: false,
+            extra_header: None,
         };
         change(&mut object);
         let end = ChannelEnd { channel_id: "c", access_key: "k" };

@@ -69,20 +69,24 @@ impl Route {
     }
 
     /// Picks the provider with the fewest calls in flight, in turn among equals (PROTO-50c). A tracked call is
-    /// counted and must be given back with [`Route::release`].
+    /// counted and must be given back with [`Route::release`]. A provider that is preferred is taken, busy or not.
     #[inline]
-    pub fn pick(&self, tracked: bool) -> Option<ProviderId> {
+    pub fn pick(&self, tracked: bool, prefer: Option<ConnectionId>) -> Option<ProviderId> {
         let mut providers = self.providers.borrow_mut();
+        let preferred = |prefer| providers.iter().position(|choice| choice.provider.connection == prefer);
         let index = match providers.len() {
             0 => return None,
             1 => 0,
-            count => {
-                let start = self.cursor.get() % count;
-                let turn = (start..count).chain(0..start);
-                let index = turn.min_by_key(|index| providers[*index].in_flight).unwrap_or(start);
-                self.cursor.set(index + 1);
-                index
-            }
+            count => match prefer.and_then(preferred) {
+                Some(index) => index,
+                None => {
+                    let start = self.cursor.get() % count;
+                    let turn = (start..count).chain(0..start);
+                    let index = turn.min_by_key(|index| providers[*index].in_flight).unwrap_or(start);
+                    self.cursor.set(index + 1);
+                    index
+                }
+            },
         };
         let choice = &mut providers[index];
         choice.in_flight += u32::from(tracked);
@@ -208,13 +212,13 @@ mod tests {
     #[test]
     fn spreads_by_load_then_in_turn() {
         let route = Route::new(1, "default", "f");
-        assert!(route.pick(true).is_none());
+        assert!(route.pick(true, None).is_none());
         route.set_providers(&[provider(0), provider(1), provider(2)]);
-        let picks: Vec<u32> = (0..6).filter_map(|_| route.pick(true)).map(|pick| pick.connection.slot).collect();
+        let picks: Vec<u32> = (0..6).filter_map(|_| route.pick(true, None)).map(|pick| pick.connection.slot).collect();
         assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
         route.release(provider(1).connection);
-        assert_eq!(route.pick(true), Some(provider(1)));
-        let void: Vec<u32> = (0..3).filter_map(|_| route.pick(false)).map(|pick| pick.connection.slot).collect();
+        assert_eq!(route.pick(true, None), Some(provider(1)));
+        let void: Vec<u32> = (0..3).filter_map(|_| route.pick(false, None)).map(|pick| pick.connection.slot).collect();
         assert_eq!(void, [2, 0, 1]);
     }
 
@@ -222,11 +226,11 @@ mod tests {
     fn keeps_counts_when_providers_change() {
         let route = Route::new(1, "default", "f");
         route.set_providers(&[provider(0)]);
-        route.pick(true);
-        route.pick(true);
+        route.pick(true, None);
+        route.pick(true, None);
         route.set_providers(&[provider(0), provider(1)]);
-        assert_eq!(route.pick(true), Some(provider(1)));
-        assert_eq!(route.pick(true), Some(provider(1)));
+        assert_eq!(route.pick(true, None), Some(provider(1)));
+        assert_eq!(route.pick(true, None), Some(provider(1)));
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Shard {
         let call = Call {
             caller,
             retried: false,
+            prefer: None,
             namespace: DEFAULT_NAMESPACE,
             invoke: Invoke {
                 invocation_id: Some(invocation_id),

@@ -6,12 +6,15 @@
 
 use super::access::GATEKEEPER;
 use super::calls::Refusal;
+use super::channels::ChannelKey;
 use super::mesh::{Call, RingMessage};
 use super::{Now, Shard, SocketCommand};
 use crate::builtin::{
-    self, BuiltIn, BuiltInId, CallId, Change, Definition, Failure, Home, Host, Mailbox, OutgoingCall, Post,
+    self, BuiltIn, BuiltInId, CallId, Change, Definition, Failure, HTTP_FUNCTIONS_WORKER, Home, Host, Mailbox,
+    OutgoingCall, Post,
 };
 use crate::builtin::{Outcome as CallOutcome, SocketId, Token};
+use crate::channel::{Amount, ChannelEvent, End, Leaving, Piece};
 use crate::connection::worker::{InFlight, Pending, Worker};
 use crate::connection::{Connection, Stage};
 use crate::control::Report;
@@ -32,6 +35,8 @@ use uuid::Uuid;
 
 /// Rounds of handing out inboxes in one turn; what is left then waits for the next, after the sockets.
 const ROUNDS_MAX: usize = 32;
+/// Bits of a channel holder's number that are the instance's; the others say which worker it is.
+const HOLDER_BITS: u32 = 48;
 /// Bits of a call's id that carry its token; the others say that it is a UUID.
 const TOKEN_BITS: u64 = (1 << 62) - 1;
 
@@ -42,6 +47,7 @@ enum Event {
     TriggerAdded(Arc<Binding>),
     TriggerRemoved(Arc<Binding>),
     Message(Box<dyn Any + Send>),
+    Channel(u64, ChannelEvent),
     Timer,
     Stop,
 }
@@ -118,6 +124,9 @@ impl Shard {
     /// Makes an instance of a worker's definition and leads calls of its functions there.
     fn set_up(&mut self, id: BuiltInId) {
         let definition = self.built_ins[usize::from(id.0)].definition.clone();
+        if definition.name == HTTP_FUNCTIONS_WORKER {
+            self.http_functions = Some(id);
+        }
         for (function, what) in definition.functions.iter().enumerate() {
             let hash = self.hasher.hash(&what.id);
             let route = self.routes.entry(hash, DEFAULT_NAMESPACE, &what.id).clone();
@@ -169,16 +178,31 @@ impl Shard {
         let legacy = self.run_instance(id, |worker, host| worker.hand_over(host)).flatten();
         let instance = self.built_ins.get_mut(usize::from(id.0))?;
         instance.worker = None;
-        instance.inbox.clear();
+        match &legacy {
+            // What was on its way to the old one is for the new one, which will hear of all triggers.
+            Some(_) => instance
+                .inbox
+                .retain(|event| matches!(event, Event::Answer(..) | Event::Message(_) | Event::Channel(..))),
+            None => instance.inbox.clear(),
+        }
         instance.wake_at = None;
+        let waits = !instance.inbox.is_empty();
+        if self.http_functions == Some(id) {
+            self.http_functions = None;
+        }
         self.built_ins_ready.retain(|ready| *ready != id);
+        if waits {
+            self.built_ins_ready.push(id);
+        }
         let definition = self.built_ins[usize::from(id.0)].definition.clone();
         let connection = &mut self.built_ins[usize::from(id.0)].connection;
         let connection_id = connection.id;
         let (mut in_flight, mut pending) = (Vec::new(), Vec::new());
         if let Some(worker) = connection.worker_mut() {
             in_flight.extend(worker.in_flight.drain().map(|(_, call)| call));
-            pending.extend(worker.pending.keys().copied());
+            if legacy.is_none() {
+                pending.extend(worker.pending.keys().copied());
+            }
         }
         let stopped = Outcome::Error {
             code: codes::INVOCATION_STOPPED,
@@ -308,6 +332,16 @@ impl Shard {
         self.tell(worker, if added { Event::TriggerAdded(trigger) } else { Event::TriggerRemoved(trigger) });
     }
 
+    /// Something has happened to a channel end. Returns it if it is no built-in worker's.
+    pub(super) fn tell_channel_holder(&mut self, holder: u64, event: ChannelEvent) -> Option<ChannelEvent> {
+        let worker = BuiltInId((holder >> HOLDER_BITS) as u16);
+        if self.built_ins.get(usize::from(worker.0)).is_none() {
+            return Some(event);
+        }
+        self.tell(worker, Event::Channel(holder & ((1 << HOLDER_BITS) - 1), event));
+        None
+    }
+
     /// The engine stops: what instances wait for ends, then they are asked to finish.
     pub(super) fn stop_built_ins(&mut self, stopped: &Outcome<'_>) {
         for index in 0..self.built_ins.len() {
@@ -354,6 +388,10 @@ impl Shard {
 
     /// Puts a call into an instance's inbox. Returns whether there is such an instance.
     pub(super) fn deliver_built_in(&mut self, provider: ProviderId, call: &Call<'_>) -> bool {
+        self.deliver_to_instance(provider, call, None)
+    }
+
+    fn deliver_to_instance(&mut self, provider: ProviderId, call: &Call<'_>, endpoint: Option<Rc<[u8]>>) -> bool {
         let Some(id) = provider.connection.as_built_in() else { return false };
         let invoke = &call.invoke;
         // Its inbox is not read while it runs, but it is there.
@@ -387,9 +425,20 @@ impl Shard {
             metadata: invoke.metadata.map(<[u8]>::to_vec),
             traceparent: invoke.traceparent.map(str::to_owned),
             baggage: invoke.baggage.map(str::to_owned),
+            endpoint,
         };
         self.tell(id, Event::Call(call));
         true
+    }
+
+    /// Has a call run by an HTTP endpoint instead of the worker that registered it. Returns whether somebody can.
+    pub(super) fn deliver_to_endpoint(&mut self, call: &Call<'_>, endpoint: Rc<[u8]>) -> bool {
+        let Some(worker) = self.http_functions else { return false };
+        let connection = ConnectionId::built_in(self.id, worker);
+        // The endpoint is outside: who called is not its business.
+        let data = Payload { json: call.invoke.data.json, caller: None };
+        let call = Call { invoke: Invoke { data, ..call.invoke }, ..*call };
+        self.deliver_to_instance(ProviderId { connection, registration: 0 }, &call, Some(endpoint))
     }
 
     /// A call that an instance made has ended.
@@ -425,6 +474,7 @@ impl Shard {
         let wire = Call {
             caller,
             retried: false,
+            prefer: call.prefer,
             namespace: call.namespace,
             invoke: Invoke {
                 invocation_id,
@@ -478,6 +528,7 @@ impl Shard {
         let Some(connection) = self.connection_mut(id) else { return };
         connection.stage = Stage::BuiltIn { worker, ended: false };
         let peer = connection.peer.ip();
+        self.check_stalled(id);
         self.run_instance(worker, |instance, host| instance.socket_opened(id, listener, peer, host));
     }
 
@@ -517,6 +568,7 @@ fn hand_over(worker: &mut dyn BuiltIn, event: Event, host: &mut dyn Host) {
         Event::TriggerAdded(trigger) => worker.trigger_added(trigger, host),
         Event::TriggerRemoved(trigger) => worker.trigger_removed(&trigger, host),
         Event::Message(message) => worker.message(message, host),
+        Event::Channel(holder, event) => worker.channel_event(holder, event, host),
         Event::Timer => worker.timer(host),
         Event::Stop => worker.stop(host),
     }
@@ -526,6 +578,13 @@ fn hand_over(worker: &mut dyn BuiltIn, event: Event, host: &mut dyn Host) {
 struct Seat<'a> {
     shard: &'a mut Shard,
     worker: BuiltInId,
+}
+
+impl Seat<'_> {
+    fn holder(&self, number: u64) -> u64 {
+        debug_assert!(number < 1 << HOLDER_BITS);
+        u64::from(self.worker.0) << HOLDER_BITS | number
+    }
 }
 
 impl Host for Seat<'_> {
@@ -554,7 +613,7 @@ impl Host for Seat<'_> {
         let Some(key) = call.key else { return };
         let id = ConnectionId::built_in(self.shard.id, call.worker);
         let outcome = match outcome {
-            Ok(result) => Outcome::Result((!result.is_empty()).then_some(result)),
+            Ok(result) => Outcome::Result(Some(result).filter(|result| !result.is_empty())),
             Err(failure) => Outcome::Error {
                 code: &failure.code,
                 message: &failure.message,
@@ -620,5 +679,25 @@ impl Host for Seat<'_> {
             self.shard.detach(socket);
             self.shard.commands.push_back(SocketCommand::Abort(socket.slot));
         }
+    }
+
+    fn create_channel(&mut self, end: End, holder: u64) -> ChannelKey {
+        self.shard.create_channel_in_process(end, self.holder(holder))
+    }
+
+    fn write_channel(&mut self, channel: Uuid, holder: u64, piece: Piece) {
+        self.shard.write_in_process(channel, self.holder(holder), piece);
+    }
+
+    fn take_from_channel(&mut self, channel: Uuid, holder: u64, amount: Amount) {
+        self.shard.taken_in_process(channel, self.holder(holder), amount);
+    }
+
+    fn leave_channel(&mut self, channel: Uuid, end: End, holder: u64, leaving: Leaving) {
+        self.shard.leave_in_process(channel, end, self.holder(holder), leaving);
+    }
+
+    fn discard_channel(&mut self, channel: Uuid) {
+        self.shard.discard_channel(channel);
     }
 }

@@ -154,6 +154,7 @@ impl Shard {
         let call = Call {
             caller: id,
             retried: false,
+            prefer: None,
             namespace,
             invoke: Invoke {
                 invocation_id: tracked,
@@ -247,14 +248,15 @@ impl Shard {
     /// Sends a call to a provider, or keeps it until the owner has said who that is.
     #[inline]
     pub(super) fn dispatch(&mut self, route: &Rc<Route>, call: &Call<'_>) -> Result<(), Refusal> {
-        let is_held = |worker: &Worker| worker.waits_on.is_some() || worker.changed_owners != 0;
+        let owner = self.hasher.owner(route.hash).0;
+        let is_held = |worker: &Worker| worker.waits_on.is_some() || worker.changed_owners >> owner & 1 == 1;
         if self.connection(call.caller).and_then(Connection::worker).is_some_and(is_held)
             && let Some(held) = self.hold_back(route, call)
         {
             return held;
         }
         let tracked = call.invoke.invocation_id.filter(|_| call.caller != ConnectionId::ENGINE);
-        let Some(provider) = route.pick(tracked.is_some()) else {
+        let Some(provider) = route.pick(tracked.is_some(), call.prefer) else {
             let Some(to) = route.built_in() else { return self.resolve(route, call) };
             let instance = self.dispatch_built_in(to, call)?;
             if let Some(tracked) = tracked {
@@ -362,8 +364,10 @@ impl Shard {
         let Some(connection) = self.connection_mut(provider.connection) else { return Err(Undelivered::Gone) };
         let queued = connection.outbox.bytes();
         let Some(worker) = connection.worker_mut() else { return Err(Undelivered::Gone) };
-        if !worker.functions.get(provider.registration as usize).is_some_and(|function| function.live) {
-            return Err(Undelivered::Gone);
+        let function = worker.functions.get(provider.registration as usize).filter(|function| function.live);
+        let Some(function) = function else { return Err(Undelivered::Gone) };
+        if let Some(endpoint) = function.endpoint.clone() {
+            return self.deliver_to_endpoint(call, endpoint).then_some(()).ok_or(Undelivered::Gone);
         }
         if bytes > worker.message_bytes_max {
             let message =
@@ -583,6 +587,7 @@ impl Shard {
         let call = Call {
             caller: ConnectionId::ENGINE,
             retried: false,
+            prefer: None,
             namespace,
             invoke: Invoke {
                 invocation_id: None,

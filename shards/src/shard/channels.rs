@@ -15,7 +15,8 @@ use crate::connection::{Connection, Stage};
 use crate::control::functions::EngineFunction;
 use crate::ids::{ConnectionId, ShardId};
 use crate::limits::{
-    CHANNEL_BUFFER_MAX, CHANNEL_EXPIRY_MS, CHANNEL_HELD_BYTES, CHANNEL_LINGER_MS, CHANNEL_SWEEP_MS, GATED_BYTES_MAX,
+    CHANNEL_BUFFER_DEFAULT, CHANNEL_BUFFER_MAX, CHANNEL_EXPIRY_MS, CHANNEL_HELD_BYTES, CHANNEL_LINGER_MS,
+    CHANNEL_SWEEP_MS, GATED_BYTES_MAX,
 };
 use crate::timers::Timer;
 use crate::wire::encode::Outcome;
@@ -69,6 +70,24 @@ impl ChannelKey {
 impl Shard {
     /// Makes a channel that this shard owns.
     pub fn create_channel(&mut self, buffer_size: u32) -> Result<ChannelKey, TooMany> {
+        let ChannelKey { id, key } = self.draw_channel_key();
+        self.channels.table.create(id, key, buffer_size.clamp(1, CHANNEL_BUFFER_MAX), self.now.ms)?;
+        if !self.channels.sweeping {
+            self.channels.sweeping = true;
+            self.timers.add(self.now.ms + CHANNEL_SWEEP_MS, true, Timer::ChannelSweep);
+        }
+        Ok(ChannelKey { id, key })
+    }
+
+    /// Makes a channel that this shard owns and of which something inside the engine holds an end from the start. It
+    /// lasts until it is discarded or both ends have left.
+    pub fn create_channel_in_process(&mut self, end: End, holder: u64) -> ChannelKey {
+        let channel = self.draw_channel_key();
+        self.channels.table.create_held(channel.id, channel.key, CHANNEL_BUFFER_DEFAULT, end, holder);
+        channel
+    }
+
+    fn draw_channel_key(&mut self) -> ChannelKey {
         let id = loop {
             // One try in `shards` falls on this one.
             let id = self.new_uuid();
@@ -76,13 +95,7 @@ impl Shard {
                 break id;
             }
         };
-        let key = self.new_uuid();
-        self.channels.table.create(id, key, buffer_size.clamp(1, CHANNEL_BUFFER_MAX), self.now.ms)?;
-        if !self.channels.sweeping {
-            self.channels.sweeping = true;
-            self.timers.add(self.now.ms + CHANNEL_SWEEP_MS, true, Timer::ChannelSweep);
-        }
-        Ok(ChannelKey { id, key })
+        ChannelKey { id, key: self.new_uuid() }
     }
 
     /// Takes an end of a channel of this shard. Keep to a [`crate::channel::Window`] of the size in the verdict.
@@ -171,7 +184,11 @@ impl Shard {
         self.channels.telling = true;
         while let Some((holder, event)) = self.channels.table.poll_event() {
             match holder {
-                Holder::InProcess(number) => self.channels.in_process.push_back((number, event)),
+                Holder::InProcess(number) => {
+                    if let Some(event) = self.tell_channel_holder(number, event) {
+                        self.channels.in_process.push_back((number, event));
+                    }
+                }
                 Holder::Connection(id) if id.shard == self.id => self.handle_channel_event(id, event),
                 Holder::Connection(id) => self.send_channel(id.shard, ChannelMessage::Event(id, event)),
             }
@@ -295,6 +312,8 @@ impl Shard {
                 self.continue_writing(id);
             }
             ChannelEvent::Unwanted => self.close(id, Some(CloseCode::Normal), "the reader has left"),
+            // For holders inside the engine.
+            ChannelEvent::Joined => {}
             ChannelEvent::Expired => self.close(id, Some(CloseCode::Error), "the other end never came"),
         }
     }

@@ -336,6 +336,9 @@ impl Shard {
         if matches!(connection.stage, Stage::Closing | Stage::Handshake(_)) {
             return;
         }
+        if matches!(connection.stage, Stage::BuiltIn { .. }) {
+            return self.check_stalled(id);
+        }
         // Silence means nothing while back-pressure is at work: a writer we do not read cannot be heard, and a
         // reader that is busy with what it has does not answer pings. Both are bounded by the reader's progress.
         let held_up = match &connection.stage {
@@ -372,6 +375,17 @@ impl Shard {
             wait_ms = wait_ms.min(stalled_peer_ms - stalled_ms);
         }
         self.timers.add(now_ms + wait_ms.max(1), true, Timer::Liveness(id));
+    }
+
+    /// Closes the socket of a built-in worker whose peer reads nothing. Its silence is the worker's to judge.
+    pub(super) fn check_stalled(&mut self, id: ConnectionId) {
+        let (now_ms, limit_ms) = (self.now.ms, self.settings.stalled_peer_ms);
+        let Some(connection) = self.connection(id).filter(|_| limit_ms > 0) else { return };
+        let stalled_ms = if connection.outbox.is_empty() { 0 } else { now_ms.saturating_sub(connection.progress_ms) };
+        if stalled_ms >= limit_ms {
+            return self.close_stalled(id);
+        }
+        self.timers.add(now_ms + limit_ms - stalled_ms, true, Timer::Liveness(id));
     }
 
     // === peers ===
@@ -440,6 +454,7 @@ impl Shard {
                 });
                 self.close(connection, None, "");
             }
+            Command::Echo => self.report(Report::Echoed),
             Command::Evict { connection, successor } => self.evict(connection, successor),
             Command::HandOver { lost, successor } => self.hand_over(lost, successor),
             Command::Fire(firing) => self.fire(firing),

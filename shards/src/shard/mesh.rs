@@ -179,6 +179,8 @@ pub struct Call<'a> {
     pub caller: ConnectionId,
     /// It has been sent back once already.
     pub retried: bool,
+    /// Provider to take if it is one; it need not be.
+    pub prefer: Option<ConnectionId>,
     /// Namespace of the function.
     pub namespace: &'a str,
     /// What is sent to the provider. Its invocation id is the caller's; `None` = void.
@@ -193,6 +195,7 @@ impl InvokeMessage {
         Call {
             caller: self.caller,
             retried: self.retried,
+            prefer: (self.provider.connection != ConnectionId::ENGINE).then_some(self.provider.connection),
             namespace: text(self.namespace.get(bytes)),
             invoke: Invoke {
                 invocation_id: self.invocation_id,

@@ -111,6 +111,8 @@ pub struct Shard {
     /// Those whose inbox is not empty.
     built_ins_ready: Vec<BuiltInId>,
     post: Option<Arc<dyn Post>>,
+    /// Who runs functions that are HTTP endpoints.
+    http_functions: Option<BuiltInId>,
     timers: Timers,
     dirty: Vec<u32>,
     commands: VecDeque<SocketCommand>,
@@ -147,6 +149,7 @@ impl Shard {
             built_ins: Vec::new(),
             built_ins_ready: Vec::new(),
             post: None,
+            http_functions: None,
             timers: Timers::default(),
             dirty: Vec::new(),
             commands: VecDeque::new(),
@@ -262,16 +265,6 @@ impl Shard {
     /// Connections in the table, closing ones included.
     pub fn connection_count(&self) -> usize {
         self.connections.len() - self.free.len()
-    }
-
-    /// TEMPORARY
-    pub fn tmp_dump(&self) {
-        for slot in &self.connections {
-            let Some(c) = slot.connection.as_deref() else { continue };
-            let Some(w) = c.worker() else { continue };
-            eprintln!("{} gated={:?} ns={:?} parked={} waits={:?} changed={:b} pending={}", c.id, c.gated.as_ref().map(|g| g.len()), w.namespace, w.parked.len(), w.waits_on.as_ref().map(|q| (Rc::strong_count(q), q.calls.borrow().messages.len())), w.changed_owners, w.pending.len());
-            for p in &w.parked { eprintln!("   {} {}", p.is_call, String::from_utf8_lossy(&p.text)); }
-        }
     }
 
     /// Whether anything at all is left of past connections: calls, routes, functions, handovers. For tests.

@@ -206,6 +206,8 @@ impl Shard {
                     response_format: raw(members.response_format),
                     metadata: raw(members.metadata),
                 };
+                let endpoint = Envelope::raw(members.invocation).map(Into::into);
+                self.set_endpoint(id, &name, endpoint);
                 self.register_function(id, &name, Some(details));
             }
             Kind::UnregisterFunction => self.unregister_function(id, &name),
@@ -231,7 +233,7 @@ impl Shard {
             None => {
                 let index = worker.functions.len() as u32;
                 let shared: Rc<str> = function_id.into();
-                worker.functions.push(Registered { id: shared.clone(), live: false, round: 0 });
+                worker.functions.push(Registered { id: shared.clone(), live: false, round: 0, endpoint: None });
                 worker.function_index.insert(shared, index);
                 index
             }
@@ -255,6 +257,21 @@ impl Shard {
         } else {
             self.note_change(id, registration.name.hash);
             self.mesh[owner.index()].messages.push(RingMessage::Register(Box::new(registration)));
+        }
+    }
+
+    /// Notes where a function that is about to be registered really is. The newest registration counts (HTTPF-9).
+    fn set_endpoint(&mut self, id: ConnectionId, function_id: &str, endpoint: Option<Rc<[u8]>>) {
+        let Some(worker) = self.connection_mut(id).and_then(Connection::worker_mut) else { return };
+        match worker.function_index.get(function_id) {
+            Some(known) => worker.functions[*known as usize].endpoint = endpoint,
+            None if endpoint.is_some() => {
+                let index = worker.functions.len() as u32;
+                let shared: Rc<str> = function_id.into();
+                worker.functions.push(Registered { id: shared.clone(), live: false, round: 0, endpoint });
+                worker.function_index.insert(shared, index);
+            }
+            None => {}
         }
     }
 
@@ -339,7 +356,12 @@ impl Shard {
     fn publish(&mut self, name: &FunctionName, change: &Change) {
         for peer in 0..self.settings.shards {
             if change.subscribers >> peer & 1 == 1 && peer != self.id.index() {
-                let routes = Routes { name: name.clone(), providers: change.providers.clone(), is_answer: false, elsewhere: Vec::new() };
+                let routes = Routes {
+                    name: name.clone(),
+                    providers: change.providers.clone(),
+                    is_answer: false,
+                    elsewhere: Vec::new(),
+                };
                 self.mesh[peer].messages.push(RingMessage::Routes(Box::new(routes)));
             }
         }

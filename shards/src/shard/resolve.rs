@@ -96,7 +96,7 @@ impl Shard {
             self.counters.overloaded += 1;
             return Err(Refusal::new(codes::WORKER_OVERLOADED, "too many calls wait for this function's route"));
         }
-        let nobody = ProviderId { connection: ConnectionId::ENGINE, registration: 0 };
+        let nobody = ProviderId { connection: call.prefer.unwrap_or(ConnectionId::ENGINE), registration: 0 };
         let message = batch.invoke(nobody, call);
         batch.messages.push(RingMessage::Invoke(message));
         drop(batch);
@@ -130,7 +130,8 @@ impl Shard {
             let RingMessage::Invoke(message) = message else { continue };
             let call = message.call(&batch.bytes);
             let is_of_route = call.invoke.function_id == &*route.id && call.namespace == &*route.namespace;
-            let outcome = if is_of_route && !route.has_providers() && !self.has_changed(call.caller, route.hash) {
+            let is_nobodys = !route.has_providers() && route.built_in().is_none();
+            let outcome = if is_of_route && is_nobodys && !self.has_changed(call.caller, route.hash) {
                 Err(not_found(&route.namespace, &route.id, elsewhere))
             } else {
                 self.route(call.namespace, call.invoke.function_id).and_then(|route| self.dispatch(&route, &call))
@@ -165,9 +166,8 @@ impl Shard {
                 pending.route.release(provider);
             }
         }
-        let outcome = self
-            .route(namespace, function_id)
-            .and_then(|route| self.resolve_again(&route, message.provider, &call));
+        let outcome =
+            self.route(namespace, function_id).and_then(|route| self.resolve_again(&route, message.provider, &call));
         if let Err(refusal) = outcome {
             self.refuse(&call, &refusal);
         }

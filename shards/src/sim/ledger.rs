@@ -72,6 +72,8 @@ pub struct LinkFacts {
     pub ever: BTreeSet<usize>,
     /// Link that continues it.
     pub successor: Option<usize>,
+    /// Where in what that link sends it says so.
+    pub claimed_at: u64,
     /// Its calls need not be answered: it may not have come back in time.
     pub excused: bool,
 }
@@ -96,6 +98,13 @@ impl Ledger {
         self.by_id.entry((self.links[call.caller].actor, call.id)).or_default().push(number);
         self.calls.push(call);
         number
+    }
+
+    /// Whether the worker behind a link has used an invocation id on another link: answers to both calls may come on
+    /// one link, and no worker could tell them apart.
+    pub fn has_used_elsewhere(&self, link: usize, id: Uuid) -> bool {
+        let used = self.by_id.get(&(self.links[link].actor, id));
+        used.is_some_and(|calls| calls.iter().any(|number| self.calls[*number].caller != link))
     }
 
     /// The engine has written a message on a link.

@@ -241,7 +241,9 @@ impl Swarm {
             let right = token == self.ledger.links[before].identity.as_ref().map_or("", |(_, token)| token);
             self.say(link, &format!(r#"{{"type":"reattach","previous_worker_id":"{id}","reattach_token":"{token}"}}"#));
             if right {
-                self.ledger.links[before].successor = Some(link);
+                let facts = &mut self.ledger.links[before];
+                facts.successor = Some(link);
+                facts.claimed_at = self.world.said(link);
             }
         }
     }
@@ -265,15 +267,7 @@ impl Swarm {
                 self.world.end(link);
             }
             1 => self.world.end(link),
-            _ => {
-                if self.world.unreceived(link) > 0 {
-                    // Its reattach may be among what nobody will receive.
-                    for facts in self.ledger.links.iter_mut().filter(|facts| facts.successor == Some(link)) {
-                        facts.excused = true;
-                    }
-                }
-                self.world.reset(link);
-            }
+            _ => self.world.reset(link),
         }
     }
 
@@ -340,9 +334,10 @@ impl Swarm {
         if self.dice.chance(8) && !self.ledger.calls.is_empty() {
             // Somebody else's id, or one of its own again.
             let other = self.dice.below(self.ledger.calls.len());
+            let confusing = self.ledger.has_used_elsewhere(link, self.ledger.calls[other].id);
             let other = &mut self.ledger.calls[other];
             let actor = |link: usize| self.ledger.links[link].actor;
-            if other.caller == link || actor(other.caller) != actor(link) {
+            if !confusing && (other.caller == link || actor(other.caller) != actor(link)) {
                 id = other.id;
                 other.unique = false;
                 unique = false;
@@ -503,15 +498,14 @@ impl Swarm {
             self.settle(false)?;
         }
         for facts in &mut self.ledger.links {
-            facts.excused |= facts.successor.is_none();
+            // A reattach may be among what nobody has listened to.
+            facts.excused |= facts.successor.is_none_or(|next| self.world.heard(next) < facts.claimed_at);
         }
         self.world.pass(15_000);
         self.settle(false)?;
         self.settle(true)?;
         let owed = self.ledger.owed(|link| self.alive(link));
         if let Some(number) = owed.first() {
-            if std::env::var("SIM_SEED").is_ok() { for s in 0..self.world.shard_count() { self.world.shard(s).tmp_dump(); }
-            for (i, l) in self.ledger.links.iter().enumerate() { eprintln!("link {i}: actor {} shard {} lost {:?} succ {:?} excused {} announced {:?} id {:?}", l.actor, self.world.links[i].shard, self.world.links[i].lost_ms, l.successor, l.excused, l.announced, l.identity); } }
             return Err(format!(
                 "{} calls are owed an answer, first call {number}: {:?}",
                 owed.len(),

@@ -28,6 +28,9 @@ pub struct Link {
     pub shard: usize,
     /// Sent by the client, not yet received.
     to_engine: VecDeque<u8>,
+    /// Bytes the client has sent, and those of them the engine has looked at.
+    said: u64,
+    heard: u64,
     /// The client sends nothing more.
     ended: bool,
     /// The client has reset the connection.
@@ -207,6 +210,7 @@ impl World {
         let link = &mut self.links[link];
         if !link.ended {
             link.to_engine.extend(bytes);
+            link.said += bytes.len() as u64;
             self.work += 1;
         }
     }
@@ -229,9 +233,14 @@ impl World {
         (self.links[link].sent - self.links[link].read) as usize
     }
 
-    /// Bytes the client has sent and the engine has not received.
-    pub fn unreceived(&self, link: usize) -> usize {
-        self.links[link].to_engine.len()
+    /// Bytes the client has sent so far.
+    pub fn said(&self, link: usize) -> u64 {
+        self.links[link].said
+    }
+
+    /// Bytes of these that the engine has looked at. A connection that is being closed is not listened to.
+    pub fn heard(&self, link: usize) -> u64 {
+        self.links[link].heard
     }
 
     /// The client has read everything and the engine sends nothing more.
@@ -366,6 +375,7 @@ impl World {
             let mut bytes: Vec<u8> = link.to_engine.drain(..count).collect();
             self.work += 1;
             if state == State::Open {
+                link.heard += count as u64;
                 self.shards[index].handle_bytes(slot as u32, &mut bytes);
             }
         } else if link.ended && link.to_engine.is_empty() {

@@ -1,6 +1,6 @@
 //! `iii trigger`: call one function as an ordinary worker and print what it answers.
 
-mod client;
+pub(super) mod client;
 mod help;
 mod payload;
 

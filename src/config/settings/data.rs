@@ -78,7 +78,10 @@ pub struct RedisSettings {
     /// What our channels start with (pubsub).
     pub channel_prefix: Option<String>,
     /// Life of a lock, in milliseconds (cron).
+    #[schemars(range(min = 1))]
     pub lock_ttl_ms: Option<u64>,
+    /// Send the trace context along with each message (pubsub).
+    pub envelope: Option<bool>,
 }
 
 /// Settings of the `bridge` adapter.
@@ -171,6 +174,37 @@ pub struct CronSettings {
     pub adapter: CronAdapter,
     /// `false`: triggers may be registered and never fire.
     pub enabled: bool,
+    /// Which weekday a number means.
+    pub weekday_numbering: WeekdayNumbering,
+    /// Limit for one run in milliseconds, unless the trigger has its own; absent = none.
+    #[schemars(range(min = 1))]
+    pub run_timeout_ms: Option<u64>,
+    /// Run a job that several connections have registered once per tick.
+    pub dedupe_replicas: bool,
+    /// What happens at a tick when the lock can't be asked for.
+    pub on_lock_error: OnLockError,
+}
+
+/// Which weekday a number in a cron expression means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WeekdayNumbering {
+    /// 0 to 7; 0 and 7 are Sunday.
+    #[default]
+    Posix,
+    /// 1 to 7; 1 is Sunday.
+    Reference,
+}
+
+/// What happens at a tick when the lock can't be asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLockError {
+    /// The tick is left out.
+    #[default]
+    Skip,
+    /// The job runs, on every engine.
+    Run,
 }
 
 /// Where locks of timed triggers are kept.
@@ -201,11 +235,13 @@ pub struct CronKvSettings {
 }
 
 /// Settings of `iii-pubsub`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping")]
 pub struct PubSubSettings {
     /// How messages reach other engines.
     pub adapter: PubSubAdapter,
+    /// Whether `condition_function_id` of subscriptions is asked.
+    pub evaluate_conditions: bool,
 }
 
 /// How published messages reach other engines.
@@ -285,6 +321,7 @@ impl Default for RedisSettings {
             key_prefix: None,
             channel_prefix: None,
             lock_ttl_ms: None,
+            envelope: None,
         }
     }
 }
@@ -331,9 +368,22 @@ impl Default for StreamAdapter {
     }
 }
 
+impl Default for PubSubSettings {
+    fn default() -> PubSubSettings {
+        PubSubSettings { adapter: PubSubAdapter::default(), evaluate_conditions: true }
+    }
+}
+
 impl Default for CronSettings {
     fn default() -> CronSettings {
-        CronSettings { adapter: CronAdapter::default(), enabled: true }
+        CronSettings {
+            adapter: CronAdapter::default(),
+            enabled: true,
+            weekday_numbering: WeekdayNumbering::default(),
+            run_timeout_ms: None,
+            dedupe_replicas: true,
+            on_lock_error: OnLockError::default(),
+        }
     }
 }
 
@@ -420,9 +470,16 @@ impl Check for CronSettings {
     fn check(&mut self, findings: &mut Findings) {
         if let CronAdapter::Kv(kv) = &mut self.adapter {
             check_store(&mut kv.store_method, &mut kv.save_interval_ms, findings);
-            if kv.lock_ttl_ms == 0 {
-                findings.refuse(&["adapter", "config", "lock_ttl_ms"], "0 is less than 1");
-            }
+        }
+        let lock_ttl_ms = match &self.adapter {
+            CronAdapter::Kv(kv) => Some(kv.lock_ttl_ms),
+            CronAdapter::Redis(redis) => redis.lock_ttl_ms,
+        };
+        if lock_ttl_ms == Some(0) {
+            findings.refuse(&["adapter", "config", "lock_ttl_ms"], "0 is less than 1");
+        }
+        if self.run_timeout_ms == Some(0) {
+            findings.refuse(&["run_timeout_ms"], "0 is less than 1");
         }
     }
 }

@@ -32,6 +32,15 @@ pub struct HttpSettings {
     pub ignore_trailing_slash: bool,
     /// Function that answers requests no route matches.
     pub not_found_function: Option<String>,
+    /// Percent-decode path parameters.
+    pub decode_path_params: bool,
+    /// How long to wait for a streamed response after a handler returned nothing, in milliseconds; then the answer is
+    /// 204.
+    pub empty_result_grace_ms: u64,
+    /// Serve a description of all routes at `/openapi.json`.
+    pub openapi: bool,
+    /// Log each request.
+    pub access_log: bool,
 }
 
 /// Cross-origin rules.
@@ -76,6 +85,10 @@ impl Default for HttpSettings {
             request_id_header: None,
             ignore_trailing_slash: false,
             not_found_function: None,
+            decode_path_params: false,
+            empty_result_grace_ms: 5_000,
+            openapi: true,
+            access_log: false,
         }
     }
 }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use data::{
     BridgeAdapterSettings, ConfigurationAdapter, ConfigurationSettings, CronAdapter, CronKvSettings, CronSettings,
-    DirectorySettings, KvSettings, LocalSettings, PubSubAdapter, PubSubSettings, RedisSettings, StateAdapter,
-    StateSettings, StoreMethod, StreamAdapter, StreamKvSettings, StreamSettings,
+    DirectorySettings, KvSettings, LocalSettings, OnLockError, PubSubAdapter, PubSubSettings, RedisSettings,
+    StateAdapter, StateSettings, StoreMethod, StreamAdapter, StreamKvSettings, StreamSettings, WeekdayNumbering,
 };
 pub use http::{CorsSettings, HttpSettings, MiddlewareSettings};
 pub use listener::{FunctionFilter, RbacSettings, WorkerManagerSettings, match_pattern};
@@ -24,7 +24,7 @@ pub use observability::{
     SamplingSettings, TraceStorageSettings,
 };
 pub use outside::{
-    BridgeSettings, ExecSettings, ExposeSettings, ForwardSettings, HttpFunctionsSettings, SecuritySettings,
+    BridgeSettings, ExecRestart, ExecSettings, ExposeSettings, ForwardSettings, HttpFunctionsSettings, SecuritySettings,
 };
 pub use queue::{BuiltinQueueSettings, NamedQueueSettings, QueueAdapter, QueueKind, QueueSettings, RabbitMqSettings};
 

@@ -20,6 +20,13 @@ pub struct ExecSettings {
     /// Put the worker's name in front of each line of output.
     #[serde(default)]
     pub prefix_output: bool,
+    /// How long a command may take to end before it is killed, in milliseconds.
+    #[serde(default = "kill_timeout_ms")]
+    pub kill_timeout_ms: u64,
+}
+
+fn kill_timeout_ms() -> u64 {
+    3_000
 }
 
 /// Whether the last command of `iii-exec` is started again when it ends.

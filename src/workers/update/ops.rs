@@ -10,7 +10,8 @@ const KINDS: &str = "`set`, `merge`, `increment`, `decrement`, `append`, `remove
 /// Segments from the root to a member; none = the root.
 pub type Path<'a> = Vec<Cow<'a, str>>;
 
-/// One operation (STATE-31).
+/// One operation (STATE-31). Members are named as on the wire.
+#[allow(missing_docs, reason = "the members are those of the protocol")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op<'a> {
     /// Replaces the root or a field.

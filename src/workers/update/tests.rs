@@ -36,7 +36,8 @@ fn set() {
     // STATE-32: a dot is a character like any other.
     check(Some("{}"), r#"{"type":"set","path":"user.name","value":1}"#, r#"{"user.name":1}"#);
     check(Some("{}"), r#"{"type":"set","path":"q\"","value":1}"#, r#"{"q\"":1}"#);
-    for (stored, kind) in [("null", "null"), ("true", "boolean"), ("-1", "number"), ("\"\"", "string"), ("[]", "array")] {
+    for (stored, kind) in [("null", "null"), ("true", "boolean"), ("-1", "number"), ("\"\"", "string"), ("[]", "array")]
+    {
         let message = format!("Cannot set at path 'a': target is {kind}, expected object.");
         let op = r#"{"type":"set","path":"a","value":1}"#;
         check_refused(Some(stored), op, "set.target_not_object", &message);
@@ -47,7 +48,11 @@ fn set() {
 #[test]
 fn merge() {
     check(None, r#"{"type":"merge","value":{"a":1}}"#, r#"{"a":1}"#);
-    check(Some(r#"{"a":1,"b":{"c":1}}"#), r#"{"type":"merge","path":null,"value":{"b":2,"d":3}}"#, r#"{"a":1,"b":2,"d":3}"#);
+    check(
+        Some(r#"{"a":1,"b":{"c":1}}"#),
+        r#"{"type":"merge","path":null,"value":{"b":2,"d":3}}"#,
+        r#"{"a":1,"b":2,"d":3}"#,
+    );
     check(Some(r#"{"a":1}"#), r#"{"type":"merge","path":"","value":{}}"#, r#"{"a":1}"#);
     check(Some(r#"{"a":1}"#), r#"{"type":"merge","path":[],"value":{"b":0}}"#, r#"{"a":1,"b":0}"#);
     check(Some(r#"{"p":{"a":1}}"#), r#"{"type":"merge","path":"p","value":{"b":2}}"#, r#"{"p":{"a":1,"b":2}}"#);
@@ -76,11 +81,7 @@ fn increment_and_decrement() {
             r#"{"type":"increment","path":"n","by":1}"#,
             r#"{"n":9223372036854775808}"#,
         ),
-        (
-            Some("{}"),
-            r#"{"type":"decrement","path":"n","by":-9223372036854775808}"#,
-            r#"{"n":9223372036854775808}"#,
-        ),
+        (Some("{}"), r#"{"type":"decrement","path":"n","by":-9223372036854775808}"#, r#"{"n":9223372036854775808}"#),
         (Some(r#"{"n":1}"#), r#"{"type":"increment","path":"n","by":0.5}"#, r#"{"n":1.5}"#), // STATE-DB-7
         (Some(r#"{"n":1}"#), r#"{"type":"increment","path":"n","by":3.0}"#, r#"{"n":4}"#),
     ] {
@@ -230,7 +231,10 @@ fn operations_are_best_effort_from_left_to_right() {
         {"type":"increment","path":"ok","by":2},{"type":"remove","path":"gone"}]"#;
     let (document, errors) = run(None, ops);
     assert_eq!(document, r#"{"ok":3}"#);
-    assert_eq!(errors.iter().map(|error| (error.0, error.1.as_str())).collect::<Vec<_>>(), [(1, "set.path.proto_polluted")]);
+    assert_eq!(
+        errors.iter().map(|error| (error.0, error.1.as_str())).collect::<Vec<_>>(),
+        [(1, "set.path.proto_polluted")]
+    );
     // What fails leaves an absent key fresh, what works does not.
     let fails = r#"{"type":"append","path":["a",""],"value":1}"#;
     assert_eq!(run(None, &format!(r#"[{fails},{{"type":"increment","path":"","by":1}}]"#)).0, "1");
@@ -271,7 +275,10 @@ fn malformed_operations_are_named() {
             "ops[0]: invalid type: string \"1\", expected a finite number".to_owned(),
         ),
         (r#"[{"type":"merge","path":"a"}]"#, "ops[0]: missing field `value`".to_owned()),
-        (r#"[{"type":"append","path":[1],"value":1}]"#, "ops[0]: invalid type: integer `1`, expected a string".to_owned()),
+        (
+            r#"[{"type":"append","path":[1],"value":1}]"#,
+            "ops[0]: invalid type: integer `1`, expected a string".to_owned(),
+        ),
     ] {
         assert_eq!(parse(ops.as_bytes()), Err(expected), "{ops}");
     }
@@ -394,7 +401,8 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::vec((name(), inner), 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
+            prop::collection::vec((name(), inner), 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
 }

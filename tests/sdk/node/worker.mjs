@@ -1,5 +1,7 @@
 // A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
-// One JSON object per line, in: {call, function_id, payload, void}; out: {event: "handled" | "outcome", ...}.
+// One JSON object per line, in: {call, function_id, payload, void}, {trigger: {type, function_id, config}},
+// {call, bind: {type, function_id, config}} or {call, unbind: <call that bound>};
+// out: {event: "handled" | "outcome", ...}.
 import { createInterface } from 'node:readline'
 
 const { registerWorker, TriggerAction } = await import(process.env.III_SDK)
@@ -31,8 +33,14 @@ for (const [name, handler] of Object.entries(handlers)) {
   })
 }
 
+const bound = new Map()
+
 createInterface({ input: process.stdin }).on('line', async (line) => {
-  const { call, function_id, payload, void: fireAndForget } = JSON.parse(line)
+  const { call, function_id, payload, void: fireAndForget, trigger, bind, unbind } = JSON.parse(line)
+  if (trigger) return worker.registerTrigger(trigger)
+  if (bind) bound.set(call, worker.registerTrigger(bind))
+  if (unbind) bound.get(unbind).unregister()
+  if (bind || unbind) return report('outcome', { call, result: null })
   const action = fireAndForget ? TriggerAction.Void() : undefined
   try {
     const result = await worker.trigger({ function_id, payload, action })

@@ -62,7 +62,12 @@ def make_call(command):
         report("outcome", call=command["call"], error={"code": getattr(error, "code", None), "message": str(error)})
 
 
-worker.create_stream(f"{prefix}-own", Own())
+if hasattr(worker, "create_stream"):
+    worker.create_stream(f"{prefix}-own", Own())
+else:
+    from iii.helpers import create_stream
+
+    create_stream(worker, f"{prefix}-own", Own())
 worker.register_function(f"{prefix}::changed", changed)
 worker.register_trigger({"type": "stream", "function_id": f"{prefix}::changed", "config": {"stream_name": prefix}})
 worker.register_function(f"{prefix}::echo", lambda payload: payload)

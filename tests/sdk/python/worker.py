@@ -1,6 +1,8 @@
 """A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
 
-One JSON object per line, in: {call, function_id, payload, void}; out: {event: "handled" | "outcome", ...}.
+One JSON object per line, in: {call, function_id, payload, void}, {trigger: {type, function_id, config}},
+{call, bind: {type, function_id, config}} or {call, unbind: <call that bound>};
+out: {event: "handled" | "outcome", ...}.
 """
 
 import json
@@ -57,7 +59,17 @@ for name, handler in handlers.items():
     worker.register_function(f"{prefix}::{name}", reporting(name, handler))
 
 
+bound = {}
+
+
 def make_call(command):
+    if "bind" in command or "unbind" in command:
+        if "bind" in command:
+            bound[command["call"]] = worker.register_trigger(command["bind"])
+        else:
+            bound[command["unbind"]].unregister()
+        report("outcome", call=command["call"], result=None)
+        return
     request = {"function_id": command["function_id"], "payload": command["payload"]}
     if command.get("void"):
         request["action"] = TriggerAction.Void()
@@ -69,4 +81,8 @@ def make_call(command):
 
 
 for line in sys.stdin:
-    threading.Thread(target=make_call, args=(json.loads(line),), daemon=True).start()
+    command = json.loads(line)
+    if "trigger" in command:
+        worker.register_trigger(command["trigger"])
+    else:
+        threading.Thread(target=make_call, args=(command,), daemon=True).start()

@@ -2,7 +2,7 @@
 
 use super::super::report::Command;
 use super::Binding;
-use crate::builtin::{BuiltInId, Check};
+use crate::builtin::{BuiltInId, Check, Removed};
 use crate::ids::ShardId;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub struct Instances {
     pub shards: usize,
     /// Refuses what can't work.
     pub check: Check,
+    /// Hears of triggers that end.
+    pub removed: Option<Removed>,
 }
 
 impl Instances {
@@ -59,6 +61,9 @@ impl TriggerProvider for Instances {
     }
 
     fn unregister(&mut self, binding: &Binding, commands: &mut Commands) -> Result<(), String> {
+        if let Some(removed) = &self.removed {
+            removed(binding);
+        }
         self.tell(binding, false, commands);
         Ok(())
     }

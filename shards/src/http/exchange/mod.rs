@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 pub use interface::{Closing, Deadline, DeadlineKind, Event, Now, Patience};
 
 use super::body::{BodyDecoder, LAST_CHUNK, write_chunk, write_chunk_size};
-use super::head::{BodyLength, Parse, Progress, Reject, RequestHead, Version, parse};
+use super::head::{BodyLength, Parse, Progress, Reject, Request, Version, parse};
 use super::limits::{COPY_BYTES_MAX, DRAIN_BYTES_MAX, INPUT_BYTES_HIGH};
 use super::response::{Framing, HeadContext, Response, ResponseHead};
 use super::status::has_no_body;
@@ -206,7 +206,7 @@ impl Exchange {
         let request = match parse(input, progress) {
             Parse::Complete { index, length } => {
                 self.consumed += length;
-                RequestHead::new(&input[..length], &index).to_request()
+                Request::new(&input[..length], index)
             }
             Parse::Partial => {
                 if self.peer_finished {

@@ -297,6 +297,11 @@ impl<'b> RequestHead<'b> {
 }
 
 impl Request {
+    /// Copies the bytes of a head.
+    pub fn new(bytes: &[u8], index: HeadIndex) -> Request {
+        Request { bytes: bytes.into(), index }
+    }
+
     /// The head, borrowed.
     pub fn head(&self) -> RequestHead<'_> {
         RequestHead { bytes: &self.bytes, index: &self.index }

@@ -38,7 +38,7 @@ pub struct Entry {
 /// The registrations behind the route table.
 #[derive(Debug, Default)]
 pub struct Routes {
-    root: Arc<Node>,
+    table: RouteTable,
     /// Living registrations per key, oldest first; the last one is in the tree (HTTP-15, HTTP-16).
     stacks: HashMap<Key, Vec<Arc<Entry>>>,
     /// The key of each registration.
@@ -81,7 +81,17 @@ impl Entry {
 impl Routes {
     /// The current routes, to be handed to the shards that serve HTTP.
     pub fn table(&self) -> RouteTable {
-        RouteTable { root: Arc::clone(&self.root) }
+        self.table.clone()
+    }
+
+    /// The current routes, for lookups by the owner itself. Nothing is copied at the next registration.
+    pub fn current(&self) -> &RouteTable {
+        &self.table
+    }
+
+    /// The routes that are served, in no order: the newest living registration of every key.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.stacks.values().filter_map(|stack| stack.last())
     }
 
     /// Number of living registrations.
@@ -123,7 +133,7 @@ impl Routes {
         self.shapes.entry(shape).or_insert_with(|| (key.clone(), 0)).1 += 1;
         let entry = Arc::new(Entry { route, pattern });
         let stack = self.stacks.entry(key.clone()).or_default();
-        let root = Arc::make_mut(&mut self.root);
+        let root = Arc::make_mut(&mut self.table.root);
         if let Some(replaced) = stack.last() {
             root.remove(replaced);
         }
@@ -143,7 +153,7 @@ impl Routes {
         let was_active = position + 1 == stack.len();
         let entry = stack.remove(position);
         if was_active {
-            let root = Arc::make_mut(&mut self.root);
+            let root = Arc::make_mut(&mut self.table.root);
             root.remove(&entry);
             if let Some(successor) = stack.last() {
                 root.insert(successor);

@@ -1,0 +1,10 @@
+// The worker {name}: provides the function `{name}::hello`.
+import { registerWorker } from 'iii-sdk'
+
+const worker = registerWorker(process.env.III_URL ?? 'ws://localhost:49134', { workerName: '{name}' })
+
+worker.registerFunction('{name}::hello', async (payload: { name?: string }) => ({
+  greeting: `Hello, ${payload?.name ?? 'stranger'}!`,
+}))
+
+console.log('{name} started')
