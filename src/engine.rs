@@ -96,6 +96,7 @@ fn warn_of_missing_workers(loaded: &Loaded) {
         BuiltIn::Telemetry,
         BuiltIn::Http,
         BuiltIn::HttpFunctions,
+        BuiltIn::Queue,
         BuiltIn::State,
         BuiltIn::Stream,
         BuiltIn::Configuration,

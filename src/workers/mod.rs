@@ -9,6 +9,7 @@ pub mod managed;
 pub mod number;
 pub mod payload;
 pub mod pubsub;
+mod queue;
 mod redis;
 pub mod state;
 pub mod stream;
@@ -82,6 +83,7 @@ fn definition(id: &str, settings: &WorkerSettings) -> Result<Option<Definition>,
         WorkerSettings::State(settings) => state::definition(settings).map(Some),
         WorkerSettings::Cron(settings) => cron::definition(settings).map(Some),
         WorkerSettings::PubSub(settings) => pubsub::definition(settings).map(Some),
+        WorkerSettings::Queue(settings) => queue::definition(settings).map(Some),
         WorkerSettings::HttpFunctions(settings) => http_functions::definition(settings).map(Some),
         _ => Ok(None),
     }

@@ -142,6 +142,17 @@ impl SdkWorker {
         assert_eq!(self.outcome(call), Ok(Value::Null));
     }
 
+    /// Hands a call to a queue.
+    pub fn enqueue(&mut self, queue: &str, function_id: &str, payload: Value) -> Result<Value, Value> {
+        let call = self.command(json!({"function_id": function_id, "payload": payload, "queue": queue}));
+        self.outcome(call)
+    }
+
+    /// Registers a trigger; nothing is reported.
+    pub fn subscribe(&mut self, trigger_type: &str, function_id: &str, config: Value) {
+        self.command(json!({"trigger": {"type": trigger_type, "function_id": function_id, "config": config}}));
+    }
+
     /// The result of a call, or `{code, message}` as the SDK reported it.
     pub fn outcome(&mut self, call: u64) -> Result<Value, Value> {
         let mut event = self.event("outcome", |event| event["call"] == call);

@@ -59,12 +59,26 @@ pub struct Function {
     pub response_format: Option<Cow<'static, str>>,
     /// Which instance runs a call.
     pub home: Home,
+    /// A worker that registers the id takes it over until it leaves.
+    pub yields: bool,
 }
 
 impl Function {
     /// A function without schemas.
     pub fn new(id: &'static str, description: &'static str, home: Home) -> Function {
-        Function { id: id.into(), description: description.into(), request_format: None, response_format: None, home }
+        Function {
+            id: id.into(),
+            description: description.into(),
+            request_format: None,
+            response_format: None,
+            home,
+            yields: false,
+        }
+    }
+
+    /// Lets workers take the id over.
+    pub fn yielding(self) -> Function {
+        Function { yields: true, ..self }
     }
 }
 

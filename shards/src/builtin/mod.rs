@@ -95,7 +95,8 @@ pub trait BuiltIn {
     /// A trigger of one of the worker's types exists from now on. Every instance is told of every trigger.
     fn trigger_added(&mut self, _trigger: Arc<Binding>, _host: &mut dyn Host) {}
 
-    /// A trigger is gone. A replaced one is removed before it is added.
+    /// A trigger is gone. A replaced one is removed before it is added. If it had a registrant and has none now, the
+    /// registrant has left; otherwise somebody ended it.
     fn trigger_removed(&mut self, _trigger: &Binding, _host: &mut dyn Host) {}
 
     /// Something posted by another thread through a [`Mailbox`], or by another instance through [`Host::post`].

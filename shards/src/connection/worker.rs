@@ -109,6 +109,8 @@ pub struct Echo {
     pub baggage: Option<Box<str>>,
     /// Function id as the caller sent it, where another runs the call.
     pub function_id: Option<Box<str>>,
+    /// What the caller is told if the queue takes the message; `Some` = the call is an enqueue.
+    pub receipt: Option<Uuid>,
 }
 
 /// The SDK line a worker belongs to (ENG-6).

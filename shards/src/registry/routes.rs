@@ -114,6 +114,11 @@ impl Route {
             .collect();
     }
 
+    /// Whether neither a worker nor a built-in worker provides the function.
+    pub fn is_nobodys(&self) -> bool {
+        !self.has_providers() && self.built_in().is_none()
+    }
+
     /// Whether anybody provides the function.
     pub fn has_providers(&self) -> bool {
         !self.providers.borrow().is_empty()

@@ -238,8 +238,10 @@ impl Shard {
     /// Name of the built-in worker that has a function nobody else may take.
     pub(super) fn built_in_owner(&self, namespace: &str, function_id: &str) -> Option<String> {
         let route = self.routes.find(self.hasher.hash(function_id), namespace, function_id)?;
-        let owner = self.built_ins.get(usize::from(route.built_in()?.worker.0))?;
-        Some(owner.definition.name.to_string())
+        let built_in = route.built_in()?;
+        let owner = self.built_ins.get(usize::from(built_in.worker.0))?;
+        let yields = owner.definition.functions.get(built_in.function as usize).is_some_and(|function| function.yields);
+        (!yields).then(|| owner.definition.name.to_string())
     }
 
     /// The connection of an instance.

@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::access::middleware_request;
+use super::enqueue;
 use super::mesh::{Batch, Call, InvokeMessage, RingMessage};
 use crate::connection::Connection;
 use crate::connection::worker::{Echo, Generation, InFlight, Parked, Pending, Worker};
@@ -129,9 +130,9 @@ impl Shard {
         }
         let middleware = session.as_ref().and_then(|session| Some((session, session.middleware()?)));
         let middleware = middleware.filter(|_| EngineFunction::of_id(&function_id).is_none());
-        if let Action::Enqueue { .. } = action {
-            let message = "No queue provider is installed. Add the `iii-queue` worker to the configuration.";
-            return Err((answerable, Refusal::new(codes::ENQUEUE_ERROR, message)));
+        if let Action::Enqueue { queue } = &action {
+            let target = enqueue::Target { queue, namespace, function_id: &function_id };
+            return self.enqueue(id, envelope, invocation_id, &target).map_err(|refusal| (answerable, refusal));
         }
         if namespace == DEFAULT_NAMESPACE
             && function_id.starts_with("engine::")
@@ -172,6 +173,7 @@ impl Shard {
                     traceparent: traceparent.as_deref().map(Into::into),
                     baggage: baggage.as_deref().map(Into::into),
                     function_id: middleware.map(|_| (&**called).into()),
+                    receipt: None,
                 })
             });
             self.track(id, tracked, Pending { route: route.clone(), provider: None, retried: false, echo });
@@ -462,6 +464,9 @@ impl Shard {
             return self.finish_built_in(caller, invocation_id, outcome);
         }
         let echo = pending.echo.as_deref();
+        if let Some(receipt) = echo.and_then(|echo| echo.receipt) {
+            return self.finish_enqueue(caller, invocation_id, &pending, receipt, outcome);
+        }
         let function_id = echo.and_then(|echo| echo.function_id.as_deref()).unwrap_or(&pending.route.id);
         self.answer_echoing(caller, invocation_id, function_id, outcome, echo);
     }
@@ -472,7 +477,7 @@ impl Shard {
     }
 
     #[inline]
-    fn answer_echoing(
+    pub(super) fn answer_echoing(
         &mut self,
         id: ConnectionId,
         invocation_id: Uuid,
@@ -636,16 +641,16 @@ pub(super) fn not_found(namespace: &str, function_id: &str, elsewhere: &[String]
 }
 
 /// The trace headers of a message, to be echoed.
-fn echo_of(envelope: &Envelope<'_>) -> Option<Echo> {
+pub(super) fn echo_of(envelope: &Envelope<'_>) -> Option<Echo> {
     let text = |raw| Envelope::string(raw, "").ok().flatten().map(|text: Cow<'_, str>| text.into());
     let (traceparent, baggage) = (text(envelope.members.traceparent), text(envelope.members.baggage));
-    let echo = Echo { traceparent, baggage, function_id: None };
+    let echo = Echo { traceparent, baggage, function_id: None, receipt: None };
     (echo.traceparent.is_some() || echo.baggage.is_some()).then_some(echo)
 }
 
 /// A payload without a member that claims to be the caller's id (PROTO-62). Borrowed unless there is one.
 #[inline]
-fn without_caller(data: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn without_caller(data: &[u8]) -> Cow<'_, [u8]> {
     static NAME: std::sync::LazyLock<memchr::memmem::Finder<'static>> =
         std::sync::LazyLock::new(|| memchr::memmem::Finder::new(CALLER_MEMBER_NAME));
     if data.first() != Some(&b'{') {

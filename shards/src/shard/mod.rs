@@ -8,6 +8,7 @@ mod access;
 pub mod built_in;
 mod calls;
 pub mod channels;
+mod enqueue;
 mod input;
 mod lifecycle;
 pub mod mesh;

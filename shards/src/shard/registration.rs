@@ -354,8 +354,11 @@ impl Shard {
 
     /// Tells every shard that holds the route, this one included.
     fn publish(&mut self, name: &FunctionName, change: &Change) {
+        // Every shard holds the routes of built-in workers, also of those that yield.
+        let route = self.routes.find(name.hash, &name.namespace, &name.id);
+        let all = route.is_some_and(|route| route.built_in().is_some());
         for peer in 0..self.settings.shards {
-            if change.subscribers >> peer & 1 == 1 && peer != self.id.index() {
+            if (all || change.subscribers >> peer & 1 == 1) && peer != self.id.index() {
                 let routes = Routes {
                     name: name.clone(),
                     providers: change.providers.clone(),
@@ -400,7 +403,7 @@ impl Shard {
         let Some(route) = route else { return };
         route.set_providers(providers);
         let answered = answer.and_then(|elsewhere| Some((route.answered()?, elsewhere)));
-        if providers.is_empty() && !route.is_asked() {
+        if route.is_nobodys() && !route.is_asked() {
             self.routes.remove(name.hash, &name.namespace, &name.id);
         }
         if let Some((question, elsewhere)) = answered {

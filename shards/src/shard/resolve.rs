@@ -130,8 +130,7 @@ impl Shard {
             let RingMessage::Invoke(message) = message else { continue };
             let call = message.call(&batch.bytes);
             let is_of_route = call.invoke.function_id == &*route.id && call.namespace == &*route.namespace;
-            let is_nobodys = !route.has_providers() && route.built_in().is_none();
-            let outcome = if is_of_route && is_nobodys && !self.has_changed(call.caller, route.hash) {
+            let outcome = if is_of_route && route.is_nobodys() && !self.has_changed(call.caller, route.hash) {
                 Err(not_found(&route.namespace, &route.id, elsewhere))
             } else {
                 self.route(call.namespace, call.invoke.function_id).and_then(|route| self.dispatch(&route, &call))

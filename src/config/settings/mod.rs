@@ -26,7 +26,9 @@ pub use observability::{
 pub use outside::{
     BridgeSettings, ExecRestart, ExecSettings, ExposeSettings, ForwardSettings, HttpFunctionsSettings, SecuritySettings,
 };
-pub use queue::{BuiltinQueueSettings, NamedQueueSettings, QueueAdapter, QueueKind, QueueSettings, RabbitMqSettings};
+pub use queue::{
+    BuiltinQueueSettings, Fsync, NamedQueueSettings, QueueAdapter, QueueKind, QueueSettings, RabbitMqSettings,
+};
 
 use super::catalog::BuiltIn;
 

@@ -39,8 +39,10 @@ pub struct BuiltinQueueSettings {
     pub store_method: StoreMethod,
     /// Directory of the files.
     pub file_path: String,
-    /// Time between saves, in milliseconds.
+    /// Accepted for older files; see `fsync`.
     pub save_interval_ms: u64,
+    /// When a job in files is accepted: once it is on disk (`always`), or once the system has it (`interval`).
+    pub fsync: Fsync,
     /// Attempts per job.
     pub max_attempts: u32,
     /// Base of the exponential back-off, in milliseconds.
@@ -51,6 +53,17 @@ pub struct BuiltinQueueSettings {
     pub poll_interval_ms: u64,
     /// `fifo`, or anything else for concurrent.
     pub mode: String,
+}
+
+/// When a job in files counts as accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fsync {
+    /// When it is on stable storage.
+    #[default]
+    Always,
+    /// When the operating system has it; safe if the engine dies.
+    Interval,
 }
 
 /// Settings of the `rabbitmq` adapter.
@@ -98,6 +111,12 @@ pub struct NamedQueueSettings {
     pub max_depth: u64,
     /// Most dead letters kept; 0 = unlimited.
     pub dlq_max: u64,
+    /// How long a job waits for its function to exist, in milliseconds; 0 = for ever.
+    pub hold_max_ms: u64,
+    /// Longest delay between attempts, in milliseconds; 0 = unlimited.
+    pub backoff_max_ms: u64,
+    /// Part of the delay that is random, from 0 to 1.
+    pub backoff_jitter: f64,
 }
 
 /// Order of a queue.
@@ -154,6 +173,7 @@ impl Default for BuiltinQueueSettings {
             store_method: StoreMethod::default(),
             file_path: data::FILE_PATH_DEFAULT.to_owned(),
             save_interval_ms: data::SAVE_INTERVAL_MS_DEFAULT,
+            fsync: Fsync::Always,
             max_attempts: 3,
             backoff_ms: 1000,
             concurrency: 10,
@@ -190,6 +210,9 @@ impl Default for NamedQueueSettings {
             redeliver_on_engine_restart: false,
             max_depth: 0,
             dlq_max: 0,
+            hold_max_ms: 0,
+            backoff_max_ms: 0,
+            backoff_jitter: 0.0,
         }
     }
 }

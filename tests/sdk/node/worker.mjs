@@ -1,5 +1,5 @@
 // A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
-// One JSON object per line, in: {call, function_id, payload, void}, {trigger: {type, function_id, config}},
+// One JSON object per line, in: {call, function_id, payload, void, queue}, {trigger: {type, function_id, config}},
 // {call, bind: {type, function_id, config}} or {call, unbind: <call that bound>};
 // out: {event: "handled" | "outcome", ...}.
 import { createInterface } from 'node:readline'
@@ -36,12 +36,13 @@ for (const [name, handler] of Object.entries(handlers)) {
 const bound = new Map()
 
 createInterface({ input: process.stdin }).on('line', async (line) => {
-  const { call, function_id, payload, void: fireAndForget, trigger, bind, unbind } = JSON.parse(line)
+  const { call, function_id, payload, void: fireAndForget, queue, trigger, bind, unbind } = JSON.parse(line)
   if (trigger) return worker.registerTrigger(trigger)
   if (bind) bound.set(call, worker.registerTrigger(bind))
   if (unbind) bound.get(unbind).unregister()
   if (bind || unbind) return report('outcome', { call, result: null })
-  const action = fireAndForget ? TriggerAction.Void() : undefined
+  const later = queue ? TriggerAction.Enqueue({ queue }) : undefined
+  const action = fireAndForget ? TriggerAction.Void() : later
   try {
     const result = await worker.trigger({ function_id, payload, action })
     report('outcome', { call, result: result ?? null })

@@ -1,6 +1,6 @@
 """A worker for tests. Provides five functions under a prefix; makes the calls it reads from standard input.
 
-One JSON object per line, in: {call, function_id, payload, void}, {trigger: {type, function_id, config}},
+One JSON object per line, in: {call, function_id, payload, void, queue}, {trigger: {type, function_id, config}},
 {call, bind: {type, function_id, config}} or {call, unbind: <call that bound>};
 out: {event: "handled" | "outcome", ...}.
 """
@@ -73,6 +73,8 @@ def make_call(command):
     request = {"function_id": command["function_id"], "payload": command["payload"]}
     if command.get("void"):
         request["action"] = TriggerAction.Void()
+    if command.get("queue"):
+        request["action"] = TriggerAction.Enqueue(queue=command["queue"])
     try:
         report("outcome", call=command["call"], result=worker.trigger(request))
     except Exception as error:  # whatever the SDK raises is the outcome

@@ -182,6 +182,10 @@ impl Triggers {
     /// A connection is gone: its triggers end, then its types (PROTO-48 steps 4 and 5).
     pub fn remove_connection(&mut self, connection: ConnectionId) {
         for id in self.by_registrant.remove(&connection).unwrap_or_default() {
+            // Its provider can tell that the registrant left from that it ended the trigger.
+            if let Some(entry) = self.bindings.get_mut(&id) {
+                entry.binding.registrant = None;
+            }
             let _ = self.remove(&id);
         }
         for (namespace, id) in self.types.of_connection(connection) {
