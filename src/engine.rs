@@ -98,6 +98,8 @@ fn warn_of_missing_workers(loaded: &Loaded) {
         BuiltIn::HttpFunctions,
         BuiltIn::Queue,
         BuiltIn::State,
+        BuiltIn::Stream,
+        BuiltIn::Configuration,
         BuiltIn::WorkerOps,
     ];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {

@@ -1,5 +1,6 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+pub mod configuration;
 pub mod cron;
 mod exec;
 mod http;
@@ -11,6 +12,7 @@ pub mod pubsub;
 mod queue;
 mod redis;
 pub mod state;
+pub mod stream;
 pub mod update;
 pub mod worker_ops;
 
@@ -47,7 +49,7 @@ pub fn default_http_functions() -> Result<Definition, String> {
 /// entries. `Err` is the cause alone.
 pub fn define(worker: &Worker) -> Result<Option<Definition>, String> {
     match &worker.kind {
-        WorkerKind::BuiltIn(_, settings) => definition(settings),
+        WorkerKind::BuiltIn(_, settings) => definition(&worker.id, settings),
         _ => Ok(None),
     }
 }
@@ -71,8 +73,13 @@ fn listener(name: &str, host: Option<&str>, port: u16) -> Result<ListenerSetting
     Ok(ListenerSettings { name: name.to_owned(), addresses, first_address_suffices, ..ListenerSettings::default() })
 }
 
-fn definition(settings: &WorkerSettings) -> Result<Option<Definition>, String> {
+fn definition(id: &str, settings: &WorkerSettings) -> Result<Option<Definition>, String> {
     match settings {
+        WorkerSettings::Stream(settings) => {
+            let listener = listener(id, settings.host.as_deref(), settings.port)?;
+            stream::definition(settings, listener).map(Some)
+        }
+        WorkerSettings::Configuration(settings) => configuration::definition(settings).map(Some),
         WorkerSettings::State(settings) => state::definition(settings).map(Some),
         WorkerSettings::Cron(settings) => cron::definition(settings).map(Some),
         WorkerSettings::PubSub(settings) => pubsub::definition(settings).map(Some),

@@ -84,6 +84,14 @@ impl Engine {
         Some(address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("an address ends with its port"))
     }
 
+    /// Where the engine serves streams to browsers.
+    pub fn stream_port(&self) -> u16 {
+        let has_line = || self.log().lines().find(|line| line.contains("serving, shards:")).map(|_| self.log());
+        let log = eventually("the line behind those of the listeners", has_line);
+        let address = log.lines().find_map(|line| line.split_once("iii-stream listening on address:"));
+        address.and_then(|(_, text)| text.trim().rsplit_once(':')?.1.parse().ok()).expect("the engine serves streams")
+    }
+
     pub fn shards(&self) -> u32 {
         self.command.shards
     }
@@ -216,6 +224,7 @@ impl EngineCommand {
         let lease = self.lease.take().unwrap_or_else(lease);
         let port = lease.port;
         self.lease = Some(lease);
+        scratch_directory(port);
         let mut process = self.spawn(port);
         if process.is_ready() {
             return Ok(Engine { port, command: self, process });
@@ -227,6 +236,7 @@ impl EngineCommand {
     /// Starts the engine on a given port, taken or not, and waits for the process to end by itself.
     pub fn run_to_end(self, port: u16) -> Ended {
         let started = Instant::now();
+        scratch_directory(port);
         let mut process = self.spawn(port);
         let status = process.wait(PATIENCE);
         process.drain();
@@ -234,7 +244,7 @@ impl EngineCommand {
     }
 
     fn spawn(&self, port: u16) -> Process {
-        let directory = scratch_directory(port);
+        let directory = directory_of(port);
         let mut command = Command::new(binary());
         if self.arguments.iter().any(|argument| argument == "--use-default-config") {
             command.arg("--port").arg(port.to_string());
@@ -263,12 +273,11 @@ fn directory_of(port: u16) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("engine-{port}"))
 }
 
-/// An empty directory to run in, so that data files of one test never meet another's.
-fn scratch_directory(port: u16) -> PathBuf {
+/// Empties the directory to run in, so that data files of one test never meet another's. A restart keeps them.
+fn scratch_directory(port: u16) {
     let directory = directory_of(port);
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("the target directory is writable");
-    directory
 }
 
 /// A child whose output is collected, and which never outlives the test.

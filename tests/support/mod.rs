@@ -5,6 +5,7 @@
 #![allow(unused_imports, reason = "each test file uses its own part of this module")]
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and may block; the bans are for shards")]
 
+pub mod browser;
 pub mod engine;
 pub mod http;
 pub mod ports;
@@ -16,6 +17,7 @@ pub mod worker;
 
 use std::time::{Duration, Instant};
 
+pub use browser::Browser;
 pub use engine::Engine;
 pub use http::{HttpClient, HttpResponse};
 pub use serde_json::{Value, json};

@@ -62,9 +62,14 @@ impl Sdk {
 
     /// Starts the worker script. It provides `<prefix>::echo` and so on, and is connected when this returns.
     pub fn worker(self, engine: &Engine, prefix: &str) -> SdkWorker {
+        self.worker_of(engine, prefix, "worker")
+    }
+
+    /// The same with another of the scripts in `tests/sdk`, which reads and reports in the same way.
+    pub fn worker_of(self, engine: &Engine, prefix: &str, script: &str) -> SdkWorker {
         let script = match self {
-            Self::Node(_) => "tests/sdk/node/worker.mjs",
-            Self::Python(_) => "tests/sdk/python/worker.py",
+            Self::Node(_) => format!("tests/sdk/node/{script}.mjs"),
+            Self::Python(_) => format!("tests/sdk/python/{script}.py"),
         };
         let mut command = self.command(&Path::new(env!("CARGO_MANIFEST_DIR")).join(script));
         command.arg(prefix);

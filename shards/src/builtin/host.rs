@@ -8,6 +8,7 @@ use crate::shard::channels::ChannelKey;
 use std::any::Any;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -112,6 +113,11 @@ pub trait Host {
     fn wake_at(&mut self, ms: Option<u64>);
 
     // === sockets ===
+
+    /// Address and port of a socket's peer.
+    fn peer(&self, _socket: SocketId) -> Option<SocketAddr> {
+        None
+    }
 
     /// Queues bytes for a socket; they are sent at the end of the turn.
     fn write(&mut self, socket: SocketId, bytes: &[u8]);

@@ -78,7 +78,7 @@ pub struct Call {
     pub endpoint: Option<Rc<[u8]>>,
 }
 
-/// How a call ended: its result as one JSON value, or what went wrong.
+/// How a call ended: its result as one JSON value, empty if there is none, or what went wrong.
 pub type Outcome = Result<Vec<u8>, Failure>;
 
 /// An instance of a built-in worker on one data shard. Every method may use the host.

@@ -17,7 +17,7 @@ use crate::ids::ConnectionId;
 use crate::wire::frame::Reader;
 use channel::ChannelEnd;
 use outbox::Outbox;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use worker::Worker;
 
 /// Where a connection is in its life.
@@ -50,7 +50,7 @@ pub struct Connection {
     /// Index of the listener it came from.
     pub listener: u16,
     /// Address of the peer.
-    pub peer: IpAddr,
+    pub peer: SocketAddr,
     /// Stage of life.
     pub stage: Stage,
     /// Joins bytes to messages.
@@ -69,7 +69,7 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub fn new(id: ConnectionId, listener: u16, peer: IpAddr, now_ms: u64) -> Self {
+    pub fn new(id: ConnectionId, listener: u16, peer: SocketAddr, now_ms: u64) -> Self {
         Connection {
             id,
             listener,

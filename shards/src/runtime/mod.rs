@@ -56,7 +56,7 @@ pub(crate) struct Parcel {
 pub(crate) struct AcceptedSocket {
     pub fd: OwnedFd,
     pub listener: u16,
-    pub peer: std::net::IpAddr,
+    pub peer: std::net::SocketAddr,
 }
 
 /// What all threads of one engine share: nothing on the path of an invocation.

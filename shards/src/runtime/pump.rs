@@ -17,7 +17,7 @@ use crate::ring::spsc::Full;
 use crate::shard::{Shard, SocketCommand};
 use crossbeam_channel::Receiver;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -513,7 +513,7 @@ fn open(listeners: &[Option<(u16, OwnedFd)>]) -> impl Iterator<Item = (u32, &(u1
     listeners.iter().enumerate().filter_map(|(number, listener)| Some((number as u32, listener.as_ref()?)))
 }
 
-fn peer_address(fd: &OwnedFd) -> Option<IpAddr> {
+fn peer_address(fd: &OwnedFd) -> Option<SocketAddr> {
     let socket = socket2::SockRef::from(fd);
-    Some(socket.peer_addr().ok()?.as_socket()?.ip())
+    socket.peer_addr().ok()?.as_socket()
 }

@@ -47,7 +47,7 @@ impl Gatekeeper {
         let id = ConnectionId::built_in(shard, GATEKEEPER);
         let mut worker = Worker::new(Uuid::nil(), Uuid::nil());
         worker.namespace = Some(namespace);
-        let mut connection = Box::new(Connection::new(id, u16::MAX, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+        let mut connection = Box::new(Connection::new(id, u16::MAX, (Ipv4Addr::UNSPECIFIED, 0).into(), 0));
         connection.stage = Stage::Worker(Box::new(worker));
         Gatekeeper { connection, questions: HashMap::new() }
     }
@@ -105,7 +105,7 @@ impl Shard {
         let rules = settings.listeners.get(usize::from(connection.listener)).and_then(|l| l.access_rules.as_ref());
         let Some(function_id) = rules.and_then(|rules| rules.auth_function_id.as_deref()) else { return false };
         connection.gated = Some(Vec::new());
-        let data = entry_request(request, connection.peer);
+        let data = entry_request(request, connection.peer.ip());
         self.ask(Question::Entry(id, target.clone()), function_id, &data);
         true
     }

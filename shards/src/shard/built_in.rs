@@ -28,7 +28,7 @@ use crate::wire::encode::{Invoke, Outcome, Payload};
 use crate::wire::{codes, trace};
 use std::any::Any;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -105,7 +105,7 @@ impl Shard {
         worker.namespace = Some(self.default_namespace.clone());
         worker.message_bytes_max = usize::MAX;
         let mut connection =
-            Box::new(Connection::new(connection_id, u16::MAX, IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.now.ms));
+            Box::new(Connection::new(connection_id, u16::MAX, (Ipv4Addr::UNSPECIFIED, 0).into(), self.now.ms));
         connection.stage = Stage::Worker(Box::new(worker));
         let call_prefix = self.new_uuid().as_u64_pair().0;
         self.built_ins.push(Instance {
@@ -452,7 +452,7 @@ impl Shard {
         }
         let token = Token(invocation_id.as_u64_pair().1 & TOKEN_BITS);
         let outcome = match outcome {
-            Outcome::Result(result) => Ok(result.unwrap_or(b"null").to_vec()),
+            Outcome::Result(result) => Ok(result.unwrap_or_default().to_vec()),
             Outcome::Error { code, message, stacktrace } => Err(Failure {
                 code: (*code).to_owned().into(),
                 message: (*message).to_owned(),
@@ -529,7 +529,7 @@ impl Shard {
     pub(super) fn open_built_in_socket(&mut self, id: ConnectionId, worker: BuiltInId, listener: usize) {
         let Some(connection) = self.connection_mut(id) else { return };
         connection.stage = Stage::BuiltIn { worker, ended: false };
-        let peer = connection.peer;
+        let peer = connection.peer.ip();
         self.check_stalled(id);
         self.run_instance(worker, |instance, host| instance.socket_opened(id, listener, peer, host));
     }
@@ -651,6 +651,10 @@ impl Host for Seat<'_> {
 
     fn wake_at(&mut self, ms: Option<u64>) {
         self.shard.built_ins[usize::from(self.worker.0)].wake_at = ms;
+    }
+
+    fn peer(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.shard.connection(socket).map(|connection| connection.peer)
     }
 
     fn write(&mut self, socket: SocketId, bytes: &[u8]) {

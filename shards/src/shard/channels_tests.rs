@@ -6,7 +6,7 @@ use crate::registry::FunctionHasher;
 use crate::settings::{ListenerSettings, Settings};
 use crate::shard::Now;
 use crate::shard::mesh::Batch;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 const SHARDS: usize = 2;
@@ -141,7 +141,7 @@ impl Mesh {
     }
 
     fn connect(&mut self, shard: u16, path: &str) -> Peer {
-        let slot = self.shards[usize::from(shard)].handle_accepted(0, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let slot = self.shards[usize::from(shard)].handle_accepted(0, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let peer = Peer { shard, slot };
         let request = format!(
             "GET {path} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

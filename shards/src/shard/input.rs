@@ -119,7 +119,7 @@ impl Shard {
     /// Greets a worker that may come in.
     pub(super) fn welcome(&mut self, id: ConnectionId, session: Option<Arc<Session>>) {
         let Some(connection) = self.connection_mut(id) else { return };
-        let peer = connection.peer;
+        let peer = connection.peer.ip();
         let Some(worker) = connection.worker_mut() else { return };
         worker.session = session;
         let (worker_id, token) = (worker.id, worker.token);

@@ -18,7 +18,7 @@ use crate::wire::envelope::Envelope;
 use crate::wire::frame;
 use crate::wire::{CloseCode, codes};
 use hashbrown::HashMap;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use tungstenite::protocol::frame::coding::Control;
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ impl Shard {
     // === accept and close ===
 
     /// A socket was accepted for this shard. Returns the slot by which the runtime names it.
-    pub fn handle_accepted(&mut self, listener: u16, peer: IpAddr) -> u32 {
+    pub fn handle_accepted(&mut self, listener: u16, peer: SocketAddr) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.connections.push(Slot { generation: self.first_generation, connection: None });
             self.connections.len() as u32 - 1

@@ -77,7 +77,7 @@ impl Shard {
     fn adopt_announcement(&mut self, id: ConnectionId, announcement: &Announcement) {
         let default_namespace = self.default_namespace.clone();
         let Some(connection) = self.connection_mut(id) else { return };
-        let peer = connection.peer;
+        let peer = connection.peer.ip();
         let Some(worker) = connection.worker_mut() else { return };
         worker.generation = Generation::of_version(announcement.version.as_deref());
         worker.limit_messages(

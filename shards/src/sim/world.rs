@@ -15,7 +15,7 @@ use crate::settings::{ListenerSettings, Settings};
 use crate::shard::mesh::{Batch, RingMessage};
 use crate::shard::{Now, Residue, Shard, SocketCommand};
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Wall clock at the start of every run.
@@ -193,7 +193,7 @@ impl World {
     pub fn connect_to(&mut self, shard: usize, listener: u16) -> usize {
         let now = self.now();
         self.shards[shard].set_time(now);
-        let slot = self.shards[shard].handle_accepted(listener, IpAddr::V4(Ipv4Addr::LOCALHOST)) as usize;
+        let slot = self.shards[shard].handle_accepted(listener, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))) as usize;
         let sockets = &mut self.sockets[shard];
         if sockets.len() <= slot {
             sockets.resize_with(slot + 1, || None);

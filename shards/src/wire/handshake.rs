@@ -1,6 +1,7 @@
-//! The HTTP upgrade that every connection of a worker listener begins with (PROTO-1 to PROTO-9).
+//! The HTTP upgrade that every WebSocket connection begins with (PROTO-1 to PROTO-9).
 //!
-//! Pure: bytes in, a verdict out. Heads are parsed by httparse; what may be asked for is decided here.
+//! Pure: bytes in, a verdict out. Heads are parsed by httparse; what may be asked for is decided here, which paths there
+//! are by the listener: [`parse`] is that of workers, [`parse_with`] takes any.
 
 use crate::limits::HANDSHAKE_HEADERS_MAX;
 use std::borrow::Cow;
@@ -12,13 +13,13 @@ const CAPABILITIES: &str = "x-iii-capabilities: tcp-nodelay\r\n";
 
 /// What a request head means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Handshake {
+pub enum Handshake<T = Target> {
     /// More bytes are needed.
     Partial,
     /// A WebSocket upgrade of a known path. The head takes this many bytes.
     Upgrade {
         /// Where it goes.
-        target: Target,
+        target: T,
         /// Value for `Sec-WebSocket-Accept`.
         accept: String,
         /// Length of the head in bytes; frames may follow it.
@@ -35,6 +36,17 @@ pub enum Handshake {
         /// Whether the connection ends after the answer.
         close: bool,
     },
+}
+
+/// What a listener has at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place<T> {
+    /// Nothing: 404.
+    Unknown,
+    /// Something, but the request is wrong in this way: 400.
+    Bad(String),
+    /// A WebSocket.
+    WebSocket(T),
 }
 
 /// The three things a worker listener serves (PROTO-1).
@@ -64,8 +76,17 @@ pub struct Request {
     pub query: String,
 }
 
-/// Decodes the head at the start of `bytes`. `allowed_origins` empty = any (PROTO-6).
+/// Decodes the head at the start of `bytes`, sent to a worker listener. `allowed_origins` empty = any (PROTO-6).
 pub fn parse(bytes: &[u8], allowed_origins: &[String]) -> Handshake {
+    parse_with(bytes, allowed_origins, worker_place)
+}
+
+/// Decodes the head at the start of `bytes`; `place` is asked with path and query, as sent.
+pub fn parse_with<T>(
+    bytes: &[u8],
+    allowed_origins: &[String],
+    place: impl FnOnce(&str, &str) -> Place<T>,
+) -> Handshake<T> {
     let mut headers = [httparse::EMPTY_HEADER; HANDSHAKE_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let head_bytes = match request.parse(bytes) {
@@ -79,15 +100,20 @@ pub fn parse(bytes: &[u8], allowed_origins: &[String]) -> Handshake {
             };
         }
     };
-    verdict(&request, head_bytes, allowed_origins)
+    verdict(&request, head_bytes, allowed_origins, place)
 }
 
-fn verdict(request: &httparse::Request<'_, '_>, head_bytes: usize, allowed_origins: &[String]) -> Handshake {
+fn verdict<T>(
+    request: &httparse::Request<'_, '_>,
+    head_bytes: usize,
+    allowed_origins: &[String],
+    place: impl FnOnce(&str, &str) -> Place<T>,
+) -> Handshake<T> {
     let close = header(request, "connection").any(|value| has_token(&value, "close"));
     let reply = |response: String| Handshake::Answer { response, head_bytes, close };
     let (path, query) = request.path.unwrap_or("/").split_once('?').unwrap_or((request.path.unwrap_or("/"), ""));
-    let channel = path.strip_prefix("/ws/channels/").filter(|id| !id.is_empty() && !id.contains('/'));
-    if !matches!(path, "/" | "/otel") && channel.is_none() {
+    let place = place(path, query);
+    if matches!(place, Place::Unknown) {
         return reply(answer(404, "Not Found", "", ""));
     }
     if request.method != Some("GET") {
@@ -123,16 +149,23 @@ fn verdict(request: &httparse::Request<'_, '_>, head_bytes: usize, allowed_origi
             return reply(answer(403, "Forbidden", "", "origin not allowed"));
         }
     }
-    let target = match (path, channel) {
-        ("/", _) => Target::Worker,
-        (_, Some(id)) => match channel_target(id, query) {
-            Ok(target) => target,
-            Err(message) => return bad(&message),
-        },
-        _ => Target::Telemetry,
+    let target = match place {
+        Place::WebSocket(target) => target,
+        Place::Bad(message) => return bad(&message),
+        Place::Unknown => return reply(answer(404, "Not Found", "", "")),
     };
     let accept = derive_accept_key(key.trim().as_bytes());
     Handshake::Upgrade { target, accept, head_bytes, request: remember(request, query) }
+}
+
+fn worker_place(path: &str, query: &str) -> Place<Target> {
+    let channel = path.strip_prefix("/ws/channels/").filter(|id| !id.is_empty() && !id.contains('/'));
+    match (path, channel) {
+        ("/", _) => Place::WebSocket(Target::Worker),
+        ("/otel", _) => Place::WebSocket(Target::Telemetry),
+        (_, Some(id)) => channel_target(id, query).map_or_else(Place::Bad, Place::WebSocket),
+        _ => Place::Unknown,
+    }
 }
 
 fn channel_target(id: &str, query: &str) -> Result<Target, String> {
@@ -163,7 +196,8 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
     })
 }
 
-fn percent_decode(text: &str) -> String {
+/// Resolves `%XX`; what is not an escape stays, what is not UTF-8 afterwards is replaced.
+pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -11,4 +11,4 @@ pub mod json;
 pub mod telemetry;
 pub mod trace;
 
-pub use tungstenite::protocol::frame::coding::CloseCode;
+pub use tungstenite::protocol::frame::coding::{CloseCode, Control, Data};

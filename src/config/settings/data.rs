@@ -131,6 +131,10 @@ pub struct StreamSettings {
     pub host: Option<String>,
     /// Function that decides about each connection.
     pub auth_function: Option<String>,
+    /// Accept connections, and joins, that their function fails to decide about.
+    pub auth_fail_open: bool,
+    /// Origins browsers may connect from; empty = any.
+    pub allowed_origins: Vec<String>,
     /// Where items are kept.
     pub adapter: StreamAdapter,
 }
@@ -347,7 +351,14 @@ impl Default for StateAdapter {
 
 impl Default for StreamSettings {
     fn default() -> StreamSettings {
-        StreamSettings { port: 3112, host: None, auth_function: None, adapter: StreamAdapter::default() }
+        StreamSettings {
+            port: 3112,
+            host: None,
+            auth_function: None,
+            auth_fail_open: false,
+            allowed_origins: Vec::new(),
+            adapter: StreamAdapter::default(),
+        }
     }
 }
 
