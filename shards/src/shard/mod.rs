@@ -268,6 +268,12 @@ impl Shard {
         self.connections.len() - self.free.len()
     }
 
+    /// Whether what a connection receives is looked at: not once it is closing. For tests.
+    pub fn listens(&self, slot: u32) -> bool {
+        let connection = self.connections.get(slot as usize).and_then(|slot| slot.connection.as_ref());
+        connection.is_some_and(|connection| !matches!(connection.stage, Stage::Finishing | Stage::Closing))
+    }
+
     /// Whether anything at all is left of past connections: calls, routes, functions, handovers. For tests.
     pub fn residue(&self) -> Residue {
         let sockets = self.connections.iter().filter_map(|slot| slot.connection.as_ref());

@@ -334,7 +334,9 @@ impl Swarm {
         if self.dice.chance(8) && !self.ledger.calls.is_empty() {
             // Somebody else's id, or one of its own again.
             let other = self.dice.below(self.ledger.calls.len());
-            let confusing = self.ledger.has_used_elsewhere(link, self.ledger.calls[other].id);
+            // A call that the engine has given up on may be answered after all: its id must not mean another by then.
+            let expires = self.settings.max_invocation_ms > 0 && self.ledger.calls[other].caller == link;
+            let confusing = expires || self.ledger.has_used_elsewhere(link, self.ledger.calls[other].id);
             let other = &mut self.ledger.calls[other];
             let actor = |link: usize| self.ledger.links[link].actor;
             if !confusing && (other.caller == link || actor(other.caller) != actor(link)) {

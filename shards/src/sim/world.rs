@@ -375,7 +375,9 @@ impl World {
             let mut bytes: Vec<u8> = link.to_engine.drain(..count).collect();
             self.work += 1;
             if state == State::Open {
-                link.heard += count as u64;
+                if self.shards[index].listens(slot as u32) {
+                    link.heard += count as u64;
+                }
                 self.shards[index].handle_bytes(slot as u32, &mut bytes);
             }
         } else if link.ended && link.to_engine.is_empty() {
