@@ -1,5 +1,7 @@
 //! HTTP triggers seen from both sides: raw clients and a raw worker, on one shard and on four.
 
+#![allow(clippy::disallowed_methods, reason = "no shard runs in a test's threads")]
+
 mod support;
 
 use std::time::{Duration, Instant};

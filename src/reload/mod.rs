@@ -19,7 +19,7 @@ use iii_shards::runtime::StopHandle;
 use iii_shards::runtime::change::{ChangeHandle, SocketChanges};
 use iii_shards::runtime::listen::{Bound, bind};
 use iii_shards::settings::{ListenerSettings, Settings};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use watch::FileWatch;
 pub use watch::Nudge;
@@ -72,7 +72,7 @@ impl Reloader {
             .map_err(|error| format!("cannot start the reload thread: {error}"))
     }
 
-    fn reload(&mut self, path: &PathBuf, gone: bool) -> Result<(), String> {
+    fn reload(&mut self, path: &Path, gone: bool) -> Result<(), String> {
         tracing::info!("reload: config changed, reloading from {}", path.display());
         if gone && self.loaded.config.workers.iter().any(|worker| worker.declared) {
             return Err(format!("reload: parse failed: Config file not found: {}", path.display()));

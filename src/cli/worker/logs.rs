@@ -38,7 +38,11 @@ pub fn run(arguments: &LogsArguments, options: &Options) -> Outcome {
             output::stdout(&format!("{}\n", shown(&line)));
         }
     }
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(0);
+    }
+    // Until the user interrupts.
+    loop {
         std::thread::sleep(POLL);
         for file in &mut followed {
             let text = file.news();
@@ -47,7 +51,6 @@ pub fn run(arguments: &LogsArguments, options: &Options) -> Outcome {
             }
         }
     }
-    Ok(0)
 }
 
 /// What a worker has written must not take over a terminal.

@@ -11,7 +11,7 @@ mod status;
 
 pub use args::WorkerArguments;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ impl Project {
             (Choice::Search, None) => Source::choose(&Choice::Search, &PathBuf::from(".")).file,
             (Choice::Defaults, None) => None,
         };
-        let port = port.or(options.overrides.port).or_else(|| config.as_ref().and_then(port_of));
+        let port = port.or(options.overrides.port).or_else(|| config.as_deref().and_then(port_of));
         let remote = Remote::new("localhost", port.unwrap_or(PORT_DEFAULT));
         Project { config, remote }
     }
@@ -132,9 +132,9 @@ impl Project {
 }
 
 /// The port of the first open listener of a file (MW-52).
-fn port_of(path: &PathBuf) -> Option<u16> {
+fn port_of(path: &Path) -> Option<u16> {
     let overrides = config::Overrides::default();
-    let loaded = config::load(&Choice::File(path.clone()), &overrides, &Surroundings::process()).ok()?;
+    let loaded = config::load(&Choice::File(path.to_owned()), &overrides, &Surroundings::process()).ok()?;
     let managers = loaded.config.workers.iter().filter_map(|worker| match &worker.kind {
         WorkerKind::BuiltIn(_, WorkerSettings::WorkerManager(settings)) => Some(settings),
         _ => None,

@@ -45,6 +45,7 @@ enum Task {
     Expire(String),
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 enum Busy {
     /// Nothing is under way.
     No,

@@ -86,13 +86,16 @@ pub struct Finished {
     pub outcome: Result<Effect, Failure>,
 }
 
+/// What happened to a key, its old value and its new one.
+pub type Replaced = (Kind, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// The answer of a call and the change it made.
 #[derive(Debug, Default)]
 pub struct Effect {
     /// Answer of a call that changes nothing; of the others it follows from the change.
     pub answer: Vec<u8>,
     /// What was done to the key, its old and its new value.
-    pub change: Option<(Kind, Option<Vec<u8>>, Option<Vec<u8>>)>,
+    pub change: Option<Replaced>,
     /// Operations of an update that failed.
     pub errors: Vec<update::OpError>,
 }

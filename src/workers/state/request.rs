@@ -239,7 +239,7 @@ fn unescaped_bytes(inner: &[u8]) -> usize {
         bytes += match unit {
             0x08 | 0x09 | 0x0A | 0x0C | 0x0D | 0x22 | 0x5C => 2,
             0..0x20 => 6,
-            0..0x80 => 1,
+            0x20..0x80 => 1,
             0x80..0x800 => 2,
             // Each half of a pair stands for half of its four bytes.
             0xD800..0xE000 => 2,

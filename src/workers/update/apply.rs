@@ -1,5 +1,7 @@
 //! Running operations on a document.
 
+#![allow(clippy::ptr_arg, reason = "a borrowed text keeps its lifetime")]
+
 use super::document::{Kind, Node, kind_of};
 use super::ops::{Op, Path};
 use crate::workers::number::Number;

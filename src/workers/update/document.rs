@@ -1,5 +1,7 @@
 //! A document under change: raw text, taken apart only where a path leads.
 
+#![allow(clippy::ptr_arg, reason = "a borrowed text keeps its lifetime")]
+
 use crate::workers::payload::decoded;
 use iii_shards::wire::json::{Scanner, write_string};
 use indexmap::IndexMap;
