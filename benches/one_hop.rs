@@ -6,7 +6,7 @@ use iii_shards::registry::FunctionHasher;
 use iii_shards::settings::{ListenerSettings, Settings};
 use iii_shards::shard::{Now, Shard};
 use iii_shards::sim::client::{upgrade_request, write_frame};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 struct Machine {
@@ -28,7 +28,7 @@ impl Machine {
     }
 
     fn connect(&mut self, shard: usize) -> u32 {
-        let slot = self.shards[shard].handle_accepted(0, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let slot = self.shards[shard].handle_accepted(0, (Ipv4Addr::LOCALHOST, 1).into());
         self.shards[shard].handle_bytes(slot, &mut upgrade_request("/"));
         self.say(shard, slot, r#"{"type":"registerworker"}"#);
         slot

@@ -32,11 +32,11 @@ fn route(c: &mut Criterion) {
         let route = Route::new(0, "default", "f");
         let providers: Vec<ProviderId> = (0..count).map(provider).collect();
         route.set_providers(&providers);
-        assert_eq!(route.pick(true), Some(provider(0)));
+        assert_eq!(route.pick(true, None), Some(provider(0)));
         route.release(provider(0).connection);
         c.bench_function(&format!("route/pick_release_of_{count}"), |b| {
             b.iter(|| {
-                let pick = route.pick(true);
+                let pick = route.pick(true, None);
                 if let Some(pick) = pick {
                     route.release(pick.connection);
                 }

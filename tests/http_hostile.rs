@@ -1,5 +1,7 @@
 //! Clients that mean no good, and handlers that answer nonsense: nothing desynchronises a connection (T16, T17).
 
+#![allow(clippy::disallowed_methods, reason = "no shard runs in a test's threads")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -17,17 +17,15 @@ use support::{Engine, Value, eventually, json};
 struct Scratch {
     directory: PathBuf,
     lease: Option<PortLease>,
-    port: u16,
 }
 
 impl Scratch {
     fn new(name: &str) -> Scratch {
         let lease = lease();
-        let port = lease.port;
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("processes-{name}"));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(directory.join("home")).expect("the target directory is writable");
-        Scratch { directory, lease: Some(lease), port }
+        Scratch { directory, lease: Some(lease) }
     }
 
     fn path(&self, name: &str) -> String {

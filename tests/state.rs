@@ -147,8 +147,10 @@ fn increments_of_two_writers_add_up() {
         std::thread::scope(|threads| {
             for writer in 0..2 {
                 let ops = &ops;
+                let port = engine.port;
                 threads.spawn(move || {
-                    let mut worker = RawWorker::named(engine, &format!("writer {writer}"));
+                    let mut worker = RawWorker::connect_to(port, "/");
+                    worker.announce(json!({"name": format!("writer {writer}")}));
                     let data = json!({"scope": "s", "key": "k", "ops": ops});
                     let calls: Vec<String> = (0..EACH).map(|_| worker.invoke("state::update", data.clone())).collect();
                     for call in calls {
@@ -513,8 +515,10 @@ fn redis_loses_no_update_of_two_engines() {
     let engines = [with_adapter(1, &adapter).start(), with_adapter(4, &adapter).start()];
     std::thread::scope(|threads| {
         for engine in &engines {
+            let port = engine.port;
             threads.spawn(move || {
-                let mut worker = RawWorker::named(engine, "writer");
+                let mut worker = RawWorker::connect_to(port, "/");
+                worker.announce(json!({"name": "writer"}));
                 let ops = json!([{"type": "increment", "path": "n", "by": 1}]);
                 let data = json!({"scope": "s", "key": "k", "ops": ops});
                 let calls: Vec<String> = (0..EACH).map(|_| worker.invoke("state::update", data.clone())).collect();

@@ -285,8 +285,14 @@ mod tests {
         // HTTP-49
         let request = request("POST / HTTP/1.1\r\n\r\n");
         let body = Raw::parse(b"[12345678901234567890,9007199254740993,1e+21]");
-        let object =
-            RequestObject { head: request.head(), entry: None, body, remote_addr: None, decode_path_params: false };
+        let object = RequestObject {
+            head: request.head(),
+            entry: None,
+            body,
+            remote_addr: None,
+            decode_path_params: false,
+            extra_header: None,
+        };
         let mut out = Vec::new();
         object.write(&mut out, None);
         assert!(String::from_utf8(out).unwrap().contains("[12345678901234567890,9007199254740993,1e+21]"));

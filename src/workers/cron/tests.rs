@@ -17,7 +17,8 @@ impl Bench {
     }
 
     fn with(settings: CronSettings) -> Bench {
-        let mut host = FakeHost { now: Now { ms: 0, unix_ms: START_MS }, ..FakeHost::default() };
+        let mut host = FakeHost::default();
+        host.now = Now { ms: 0, unix_ms: START_MS };
         let cron = Cron::new(settings, None, &mut host);
         Bench { host, cron }
     }

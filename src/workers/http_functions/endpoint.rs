@@ -31,7 +31,7 @@ enum AuthWritten {
 }
 
 /// Proof that the engine may call the endpoint, secrets included.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// Nothing.
     None,
@@ -44,7 +44,7 @@ pub enum Auth {
 }
 
 /// One endpoint.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where, as written.
     pub url: String,
@@ -109,9 +109,9 @@ mod tests {
     #[test]
     fn registrations() {
         let plain = parse(r#"{"url":"https://a/","method":null,"timeout_ms":null,"headers":null,"auth":null}"#);
-        let plain = plain.ok().expect("nulls are absent");
+        let plain = plain.expect("nulls are absent");
         assert_eq!((plain.method.as_str(), plain.timeout), ("POST", Duration::from_secs(30)));
-        assert_eq!(parse(r#"{"url":"u","method":"get"}"#).ok().expect("any case").method, "GET");
+        assert_eq!(parse(r#"{"url":"u","method":"get"}"#).expect("any case").method, "GET");
         for wrong in
             [r#"{"url":"u","method":"HEAD"}"#, r#"{"method":"GET"}"#, r#"{"url":"u","auth":{"type":"basic"}}"#, "[]"]
         {

@@ -214,7 +214,8 @@ mod tests {
         fn is_an_ordered_map(steps in prop::collection::vec((0u8..4, 0u8..12), 0..200)) {
             let mut store = Store::default();
             let mut model: Vec<(String, String)> = Vec::new();
-            let mut taken: Vec<(String, Placed, Vec<(String, String)>)> = Vec::new();
+            type Order = Vec<(String, String)>;
+            let mut taken: Vec<(String, Placed, Order)> = Vec::new();
             for (number, (step, key)) in steps.into_iter().enumerate() {
                 let (key, text) = (key.to_string(), number.to_string());
                 let at = model.iter().position(|(known, _)| *known == key);
