@@ -3,7 +3,7 @@
 use crate::config::Loaded;
 use crate::config::{BuiltIn, WorkerKind};
 use crate::logging;
-use crate::reload::{self, Nudge, Reloader};
+use crate::reload::{self, FileWatch, Nudge, Reloader};
 use crate::workers::managed::{Processes, is_process};
 use iii_shards::runtime::{Engine, StopHandle};
 use iii_shards::settings::Settings;
@@ -26,6 +26,7 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
     // Signals first: one that arrives while the engine starts must not kill it half-way.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot handle signals: {error}"))?;
     let settings = Settings { trim_memory: crate::memory::trim, ..settings };
+    let watch = loaded.source.file.as_deref().map(FileWatch::new);
     let processes = Processes::new(&loaded)?;
     let stop_grace = Duration::from_millis(loaded.config.top.stop_grace_ms);
     let (names, built_ins): (Vec<_>, Vec<_>) =
@@ -53,7 +54,7 @@ pub fn serve(settings: Settings, loaded: Loaded) -> Result<(), String> {
         processes: processes.clone(),
         fatal: fatal.clone(),
     };
-    let nudge = reloader.start()?;
+    let nudge = reloader.start(watch)?;
     match &file {
         Some(file) => tracing::info!("reload: watching {} for changes", file.display()),
         None => tracing::info!("reload: no config file to watch (--use-default-config)"),

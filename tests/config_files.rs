@@ -73,7 +73,7 @@ fn cfg_16_no_entries_means_the_mandatory_workers() {
 fn cfg_19_first_lines() {
     let http = |setting: &str| format!("workers:\n  - name: iii-http\n    config:\n      {setting}\n");
     let known = "expected one of 'workers', 'modules', 'port', 'host', 'shards', 'duplicate_functions', \
-                 'worker_names', 'max_invocation_ms', 'registration_namespace_grace_ms', 'rootfs'";
+                 'worker_names', 'max_invocation_ms', 'registration_namespace_grace_ms', 'stop_grace_ms', 'rootfs'";
     for (text, expected) in [
         ("hello".to_owned(), "invalid type: string \"hello\", expected a mapping of settings at line 1 column 1"),
         ("prots: 1".to_owned(), &format!("unknown field 'prots', {known} at line 1 column 1")),
@@ -222,7 +222,8 @@ fn cfg_19_shows_the_line() {
         "Failed to parse config file 'c.yaml': workers[0].config: failed to create worker 'iii-http': \
          Failed to create iii-http: unknown field 'prot', expected one of 'port', 'host', 'default_timeout', \
          'concurrency_request_limit', 'cors', 'middleware', 'body_limit', 'trust_proxy', 'request_id_header', \
-         'ignore_trailing_slash', 'not_found_function' at line 4 column 7\n\
+         'ignore_trailing_slash', 'not_found_function', 'decode_path_params', 'empty_result_grace_ms', 'openapi', \
+         'access_log' at line 4 column 7\n\
          \x20 4 |       prot: 1\n\
          \x20   |       ^^^^\n\
          \x20 did you mean 'port'?\n\n\

@@ -110,7 +110,7 @@ fn calls_go_to_the_endpoint() {
             json!({"url": format!("http://127.0.0.1:{port}/204/"), "method": "delete", "headers": {"X-Service": "b"},
                 "auth": {"type": "bearer", "token_key": "III_TEST_TOKEN"}}),
         );
-        owner.confirm(&["out::ok", "out::bearer"]);
+        engine.wait_for_function("out::bearer");
         let mut caller = RawWorker::named(&engine, "caller");
         assert_eq!(caller.call("out::ok", json!({"a": 1})), Ok(json!({"n": 1e2})));
         let request = seen.recv_timeout(PATIENCE).expect("the endpoint is asked");
@@ -194,7 +194,7 @@ fn sdks_call_endpoints() {
     let engine = Engine::command(4).config(OPEN).start();
     let mut owner = RawWorker::named(&engine, "owner");
     register(&mut owner, "out::sdk", json!({"url": format!("http://127.0.0.1:{port}/200/7")}));
-    owner.confirm(&["out::sdk"]);
+    engine.wait_for_function("out::sdk");
     for sdk in SDKS {
         let mut worker = sdk.worker(&engine, &sdk.label());
         assert_eq!(worker.call("out::sdk", json!({"x": 1})), Ok(json!(7)), "{}", sdk.label());

@@ -361,7 +361,6 @@ mod tests {
                 "workers:\r\n  - name: a\r\n",
                 "workers:\r\n  - name: a\r\n  - name: w\r\n    worker_path: /p/w\r\n".to_owned(),
             ),
-            ("workers:\n  -\tname: \"a\"\n", format!("workers:\n  -\tname: \"a\"\n{NEW}")),
         ] {
             assert_eq!(added(text), expected, "{text:?}");
         }

@@ -21,8 +21,7 @@ use iii_shards::runtime::listen::{Bound, bind};
 use iii_shards::settings::{ListenerSettings, Settings};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use watch::FileWatch;
-pub use watch::Nudge;
+pub use watch::{FileWatch, Nudge};
 
 /// What a running engine was made of, and how to change it.
 pub struct Reloader {
@@ -51,9 +50,10 @@ struct Staged {
 
 impl Reloader {
     /// Starts to watch the configuration file. `None` = there is none.
-    pub fn start(mut self) -> Result<Option<Nudge>, String> {
-        let Some(path) = self.loaded.source.file.clone() else { return Ok(None) };
-        let mut watch = FileWatch::new(&path);
+    ///
+    /// `watch` is to be older than the engine, so that no change between the two goes unseen.
+    pub fn start(mut self, watch: Option<FileWatch>) -> Result<Option<Nudge>, String> {
+        let (Some(path), Some(mut watch)) = (self.loaded.source.file.clone(), watch) else { return Ok(None) };
         let nudge = watch.nudge();
         let run = move || {
             while watch.wait() {

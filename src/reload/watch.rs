@@ -40,7 +40,7 @@ fn sample(path: &Path) -> Option<Sample> {
 }
 
 /// Watches one file.
-pub(super) struct FileWatch {
+pub struct FileWatch {
     path: PathBuf,
     seen: Option<Sample>,
     nudges: Receiver<()>,
@@ -62,6 +62,7 @@ impl Nudge {
 }
 
 impl FileWatch {
+    /// Begins to watch.
     pub fn new(path: &Path) -> FileWatch {
         let (nudge, nudges) = bounded(1);
         let mut watch = FileWatch {
@@ -76,6 +77,7 @@ impl FileWatch {
         watch
     }
 
+    /// A handle that asks for a reload.
     pub fn nudge(&self) -> Nudge {
         Nudge(self.nudge.clone())
     }

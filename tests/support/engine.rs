@@ -22,6 +22,7 @@ const HTTP_READY: &str = "API listening on address:";
 const WORKERS_ONLY: &str = "workers:
   - {name: iii-worker-manager, config: {port: {port}}}
   - {name: iii-http, config: {port: 0}}
+  - {name: iii-state}
 ";
 
 /// How to start an engine. Everything has a default; `start` does the rest.

@@ -1,3 +1,5 @@
+//! Triggers that fire: conditions, order, outcomes.
+
 use super::*;
 use crate::builtin::fake::{FakeHost, Made};
 

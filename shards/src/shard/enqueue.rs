@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 /// Takes messages for queues.
 const PROVIDER: &str = "engine::queue::enqueue";
-const NO_PROVIDER: &str = "No queue provider is installed: add the `iii-queue` worker to the configuration, or register a \
+const NO_PROVIDER: &str = "No queue provider is installed. Add the `iii-queue` worker to the configuration, or register a \
                            function `engine::queue::enqueue`.";
 
 /// What is to be run later, and the queue that keeps it.

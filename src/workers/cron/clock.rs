@@ -42,12 +42,14 @@ impl Clock {
 
     /// Looks at the clock.
     pub fn observe(&mut self, now: Now) -> Step {
-        let expected_ms = self.last.unix_ms + now.ms.saturating_sub(self.last.ms);
+        let seen_ms = self.last.unix_ms;
+        let expected_ms = seen_ms + now.ms.saturating_sub(self.last.ms);
         self.last = now;
         if expected_ms.abs_diff(now.unix_ms) <= STEP_MS {
             return Step::None;
         }
-        self.lived.push_back((self.from_ms, expected_ms, self.steps));
+        // What lies between the last look and the step has not run: a tick that is due then is still to come.
+        self.lived.push_back((self.from_ms, seen_ms, self.steps));
         if self.lived.len() > STEPS_MAX {
             self.lived.pop_front();
         }
@@ -90,9 +92,9 @@ mod tests {
         assert_eq!(clock.observe(at(10_000, 1100)), Step::Forward);
         assert_eq!(clock.observe(at(20_000, 1110)), Step::None);
         assert_eq!(clock.observe(at(21_000, 1021)), Step::Backward);
-        assert_eq!(clock.lived(1005, 0), Some(1010));
+        assert_eq!(clock.lived(1000, 0), Some(1000));
         assert_eq!(clock.lived(1050, 0), None);
-        assert_eq!(clock.lived(1105, 0), Some(1111));
+        assert_eq!(clock.lived(1105, 0), Some(1110));
         // A job that is new since then has lived nothing.
         assert_eq!(clock.lived(1105, clock.steps()), None);
     }

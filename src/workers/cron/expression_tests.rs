@@ -1,3 +1,5 @@
+//! Grammar and texts of cron expressions.
+
 use super::*;
 
 fn posix(text: &str) -> Result<Expression, String> {

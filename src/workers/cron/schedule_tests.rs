@@ -1,3 +1,5 @@
+//! When schedules are due.
+
 use super::*;
 use crate::config::settings::WeekdayNumbering;
 

@@ -1,3 +1,5 @@
+//! The cron worker on a host that only remembers.
+
 use super::*;
 use iii_shards::builtin::fake::{FakeHost, Made};
 use iii_shards::ids::{ConnectionId, ShardId};

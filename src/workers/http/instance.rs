@@ -103,6 +103,8 @@ impl BuiltIn for Instance {
     }
 
     fn answer(&mut self, token: Token, outcome: Outcome, host: &mut dyn Host) {
+        // A handler that returns nothing has returned null.
+        let outcome = outcome.map(|result| if result.is_empty() { b"null".to_vec() } else { result });
         if let Some(socket) = self.shared.calls.remove(&token) {
             self.with(socket, host, |connection, cx| connection.handle_answer(token, outcome, cx));
         }
