@@ -108,7 +108,7 @@ fn functions_are_filtered_and_ordered() {
         assert_eq!(list(json!({"prefix": "math::"})), ["math::add", "math::sub"]);
         // Rank: a segment equal to the needle, then the id containing it, then the description alone.
         assert_eq!(list(json!({"search": "ADD"})), ["math::add", "worker::add", "zebra::add", "text::add_line"]);
-        assert_eq!(list(json!({"search": "takes"})), ["math::sub"]);
+        assert_eq!(list(json!({"search": "takes", "worker": "math-worker"})), ["math::sub"]);
         assert_eq!(list(json!({"search": "", "worker": "other-worker"})), ["zebra::add"]);
     });
 }

@@ -38,8 +38,8 @@ fn bind(worker: &mut RawWorker, id: &str, function_id: &str, config: &Value) {
 /// Waits until so many triggers of a function are listed; what is listed has been told to the shards.
 fn wait_for_triggers(worker: &mut RawWorker, function_id: &str, count: usize) {
     eventually("the trigger is listed", || {
-        let listed = worker.call("engine::triggers::list", json!({})).ok()?;
-        let listed = listed["triggers"].as_array().or(listed["registered_triggers"].as_array())?.clone();
+        let listed = worker.call("engine::registered-triggers::list", json!({})).ok()?;
+        let listed = listed["registered_triggers"].as_array()?.clone();
         (listed.iter().filter(|row| row["function_id"] == function_id).count() >= count).then_some(())
     });
     std::thread::sleep(SILENCE);

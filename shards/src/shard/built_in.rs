@@ -5,7 +5,7 @@
 //! [`Shard::run_built_ins`]; an instance is taken out of the shard while it runs, so it may ask anything of it.
 
 use super::access::GATEKEEPER;
-use super::calls::Refusal;
+use super::calls::{Refusal, without_caller};
 use super::channels::ChannelKey;
 use super::mesh::{Call, RingMessage};
 use super::{Now, Shard, SocketCommand};
@@ -437,8 +437,9 @@ impl Shard {
     pub(super) fn deliver_to_endpoint(&mut self, call: &Call<'_>, endpoint: Rc<[u8]>) -> bool {
         let Some(worker) = self.http_functions else { return false };
         let connection = ConnectionId::built_in(self.id, worker);
-        // The endpoint is outside: who called is not its business.
-        let data = Payload { json: call.invoke.data.json, caller: None };
+        // The endpoint is outside: who called is not its business. A call from another shard has it in its payload.
+        let json = without_caller(call.invoke.data.json);
+        let data = Payload { json: &json, caller: None };
         let call = Call { invoke: Invoke { data, ..call.invoke }, ..*call };
         self.deliver_to_instance(ProviderId { connection, registration: 0 }, &call, Some(endpoint))
     }

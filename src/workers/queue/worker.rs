@@ -75,12 +75,12 @@ struct Storing {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(in crate::workers::queue) enum Stage {
     Condition,
     Handler,
 }
 
-struct Delivery {
+pub(in crate::workers::queue) struct Delivery {
     line: usize,
     seq: u64,
     stage: Stage,
