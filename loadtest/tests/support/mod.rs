@@ -25,6 +25,6 @@ pub fn run_tool_raw(words: &str) -> Output {
 pub fn assert_clean(report: &Value) {
     let calls = &report["calls"];
     assert_eq!(calls["clean"], true, "{calls:#}");
-    assert!(calls["answered"].as_u64().unwrap() > 10, "{calls:#}");
+    assert!(calls["answered"].as_u64().unwrap() > 0, "{calls:#}");
     assert_eq!(calls["sent"], calls["answered"], "{calls:#}");
 }
