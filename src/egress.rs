@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::LazyLock;
 use tokio::runtime::{Builder, Handle};
 
-static RUNTIME: LazyLock<Handle> = LazyLock::new(start);
+static RUNTIME: LazyLock<Handle> = LazyLock::new(|| runtime_thread("iii-egress"));
 
 /// Runs a future on the egress thread.
 pub fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
@@ -18,14 +18,15 @@ where
     RUNTIME.spawn(future)
 }
 
-fn start() -> Handle {
-    // Without this thread nothing that leaves the engine would ever be sent: better not to start at all.
-    let runtime = Builder::new_current_thread().enable_all().build().expect("the egress runtime starts");
+/// Starts a thread with a small tokio runtime of its own, which lives as long as the process.
+pub(crate) fn runtime_thread(name: &str) -> Handle {
+    // Without its thread nothing that is given to the runtime would ever be done: better not to start at all.
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let handle = runtime.handle().clone();
     std::thread::Builder::new()
-        .name("iii-egress".to_owned())
+        .name(name.to_owned())
         .spawn(move || runtime.block_on(std::future::pending::<()>()))
-        .expect("the egress thread starts");
+        .expect("the thread of a runtime starts");
     handle
 }
 

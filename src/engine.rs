@@ -1,10 +1,9 @@
 //! A configured engine from start to stop: logging, listeners, signals.
 
 use crate::config::Loaded;
-use crate::config::{BuiltIn, WorkerKind};
 use crate::logging;
 use crate::reload::{self, FileWatch, Nudge, Reloader};
-use crate::workers::managed::{Processes, is_process};
+use crate::workers::managed::Processes;
 use iii_shards::runtime::{Engine, StopHandle};
 use iii_shards::settings::Settings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -91,24 +90,8 @@ fn warn_of_missing_workers(loaded: &Loaded) {
     if loaded.source.file.is_none() {
         return;
     }
-    let serving = [
-        BuiltIn::WorkerManager,
-        BuiltIn::EngineFunctions,
-        BuiltIn::Telemetry,
-        BuiltIn::Http,
-        BuiltIn::HttpFunctions,
-        BuiltIn::Queue,
-        BuiltIn::State,
-        BuiltIn::Stream,
-        BuiltIn::Configuration,
-        BuiltIn::WorkerOps,
-    ];
     for worker in loaded.config.workers.iter().filter(|worker| worker.declared) {
-        let missing = match &worker.kind {
-            WorkerKind::BuiltIn(built_in, _) => !serving.contains(built_in) && !is_process(worker),
-            _ => !is_process(worker),
-        };
-        if missing {
+        if !crate::workers::runs(worker) {
             tracing::warn!("worker '{}' is configured, but this version does not run it yet", worker.id);
         }
     }

@@ -18,11 +18,12 @@ pub mod session;
 pub mod supervisor;
 pub mod watch;
 
+use crate::egress::runtime_thread;
 use std::future::Future;
 use std::sync::LazyLock;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 
-static RUNTIME: LazyLock<Handle> = LazyLock::new(start);
+static RUNTIME: LazyLock<Handle> = LazyLock::new(|| runtime_thread("iii-processes"));
 
 /// Runs a future on the process thread.
 pub fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
@@ -44,14 +45,4 @@ where
         let _ = sender.send(future.await);
     });
     receiver.recv().expect("the process thread lives as long as the process")
-}
-
-fn start() -> Handle {
-    let runtime = Builder::new_current_thread().enable_all().build().expect("the runtime of the process thread starts");
-    let handle = runtime.handle().clone();
-    std::thread::Builder::new()
-        .name("iii-processes".to_owned())
-        .spawn(move || runtime.block_on(std::future::pending::<()>()))
-        .expect("the process thread starts");
-    handle
 }

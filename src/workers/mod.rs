@@ -1,5 +1,18 @@
 //! The built-in workers: one folder each, and the list of those a configuration asks for.
 
+/// The JSON Schema (draft 07) of an object: its members and the names of those required, as compact JSON.
+macro_rules! object_schema {
+    ($members:literal, $required:literal) => {
+        concat!(
+            r#"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{"#,
+            $members,
+            r#"},"required":["#,
+            $required,
+            "]}"
+        )
+    };
+}
+
 pub mod configuration;
 pub mod cron;
 mod exec;
@@ -17,7 +30,7 @@ pub mod update;
 pub mod worker_ops;
 
 use crate::config::settings::{HttpFunctionsSettings, HttpSettings, WorkerSettings};
-use crate::config::{Config, Worker, WorkerKind, listeners};
+use crate::config::{BuiltIn, Config, Worker, WorkerKind, listeners};
 use iii_shards::builtin::Definition;
 use iii_shards::settings::ListenerSettings;
 
@@ -51,6 +64,16 @@ pub fn define(worker: &Worker) -> Result<Option<Definition>, String> {
     match &worker.kind {
         WorkerKind::BuiltIn(_, settings) => definition(&worker.id, settings),
         _ => Ok(None),
+    }
+}
+
+/// Whether this version runs a worker: as instances, as a process, or as part of the engine itself.
+pub fn runs(worker: &Worker) -> bool {
+    match &worker.kind {
+        WorkerKind::BuiltIn(built_in, _) => {
+            !matches!(built_in, BuiltIn::Observability | BuiltIn::Bridge | BuiltIn::Sandbox)
+        }
+        _ => managed::is_process(worker),
     }
 }
 

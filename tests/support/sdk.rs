@@ -126,7 +126,7 @@ impl SdkWorker {
     /// Binds one of this worker's functions to a trigger.
     pub fn register_trigger(&mut self, kind: &str, function: &str, config: Value) {
         let function_id = format!("{}::{function}", self.prefix);
-        self.command(json!({"trigger": {"type": kind, "function_id": function_id, "config": config}}));
+        self.subscribe(kind, &function_id, config);
     }
 
     /// Registers a trigger and returns a number for `unbind`. The SDKs do not wait for the engine.

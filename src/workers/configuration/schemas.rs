@@ -1,33 +1,21 @@
 //! JSON Schemas (draft 07) of functions and of the trigger type.
 
-macro_rules! object {
-    ($members:literal, $required:literal) => {
-        concat!(
-            r#"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{"#,
-            $members,
-            r#"},"required":["#,
-            $required,
-            "]}"
-        )
-    };
-}
-
-const REGISTER: &str = object!(
+const REGISTER: &str = object_schema!(
     r#""id":{"type":"string"},"name":{"type":"string"},"description":{"type":"string"},"schema":true,"initial_value":true,"metadata":true"#,
     r#""id","name","description","schema""#
 );
-const SET: &str = object!(r#""id":{"type":"string"},"value":true,"expected":true"#, r#""id","value""#);
-const GET: &str = object!(r#""id":{"type":"string"},"raw":{"type":"boolean","default":false}"#, r#""id""#);
-const ID: &str = object!(r#""id":{"type":"string"}"#, r#""id""#);
-const NOTHING: &str = object!("", "");
+const SET: &str = object_schema!(r#""id":{"type":"string"},"value":true,"expected":true"#, r#""id","value""#);
+const GET: &str = object_schema!(r#""id":{"type":"string"},"raw":{"type":"boolean","default":false}"#, r#""id""#);
+const ID: &str = object_schema!(r#""id":{"type":"string"}"#, r#""id""#);
+const NOTHING: &str = object_schema!("", "");
 
 /// Configuration of a trigger.
-pub const TRIGGER_CONFIG: &str = object!(
+pub const TRIGGER_CONFIG: &str = object_schema!(
     r#""configuration_id":{"type":["string","null"]},"event_types":{"type":["array","null"],"items":{"type":"string"}},"condition_function_id":{"type":["string","null"]}"#,
     ""
 );
 /// What functions of triggers are called with.
-pub const TRIGGER_CALL: &str = object!(
+pub const TRIGGER_CALL: &str = object_schema!(
     r#""type":{"const":"configuration"},"event_type":{"enum":["configuration:registered","configuration:updated","configuration:deleted"]},"id":{"type":"string"},"name":{"type":"string"},"description":{"type":"string"},"schema":true,"old_value":true,"new_value":true,"metadata":true"#,
     r#""type","event_type","id","name","description","schema","old_value","new_value""#
 );
